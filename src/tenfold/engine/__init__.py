@@ -1,0 +1,1 @@
+"""The engine: sequences, KV blocks, prefix cache, scheduler, executors, sampler."""

@@ -1,0 +1,1 @@
+"""Kernel operations: signatures, memory layouts, backends and how one is picked."""

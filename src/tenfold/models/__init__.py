@@ -1,0 +1,1 @@
+"""Model families: decoder specification, checkpoints, tokenizers, chat templates, reference forward."""

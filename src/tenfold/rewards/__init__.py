@@ -1,0 +1,1 @@
+"""Rewards: scores for whole and partial answers."""

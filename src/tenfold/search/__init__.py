@@ -1,0 +1,1 @@
+"""Search: strategies over branches, the Branches facade and the LLM front."""

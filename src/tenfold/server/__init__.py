@@ -1,0 +1,1 @@
+"""The HTTP server: wire types, authentication, metrics, static playground."""
