@@ -1,16 +1,16 @@
 """Errors a user can meet. Each says what is wrong and, in `hint`, what to do about it.
 
-    TenfoldError
-    ├── InvalidRequest        a value the caller gave is wrong (HTTP 400; `param` names it)
-    │   ├── PromptTooLong     the prompt does not fit the model's context
-    │   └── UnknownName       no such model, strategy, reward, backend (HTTP 404 for models)
-    ├── CheckpointError       a model folder that cannot be read: missing, wrong, unsafe
-    ├── TemplateError         a chat template that fails, loops or reaches outside its sandbox
-    ├── BackendUnavailable    a backend was asked for that cannot run here
-    ├── MissingExtra          an optional dependency is not installed
-    ├── Overloaded            queue or KV memory is full (HTTP 429)
-    ├── DeadlineExceeded      the request's time is over and there is no answer yet (HTTP 408)
-    └── EngineError           a request died inside the engine; others go on (HTTP 500)
+TenfoldError
+├── InvalidRequest        a value the caller gave is wrong (HTTP 400; `param` names it)
+│   ├── PromptTooLong     the prompt does not fit the model's context
+│   └── UnknownName       no such model, strategy, reward, backend (HTTP 404 for models)
+├── CheckpointError       a model folder that cannot be read: missing, wrong, unsafe
+├── TemplateError         a chat template that fails, loops or reaches outside its sandbox
+├── BackendUnavailable    a backend was asked for that cannot run here
+├── MissingExtra          an optional dependency is not installed
+├── Overloaded            queue or KV memory is full (HTTP 429)
+├── DeadlineExceeded      the request's time is over and there is no answer yet (HTTP 408)
+└── EngineError           a request died inside the engine; others go on (HTTP 500)
 """
 
 from __future__ import annotations

@@ -51,9 +51,7 @@ class SamplingParams:
         def need(ok: bool, param: str, valid: str) -> None:
             if not ok:
                 value = getattr(self, param)
-                raise InvalidRequest(
-                    f"{param} must be {valid}, not {value!r}", param=param
-                )
+                raise InvalidRequest(f"{param} must be {valid}, not {value!r}", param=param)
 
         need(0.0 <= self.temperature <= 2.0, "temperature", "between 0 and 2")
         need(self.top_k >= 0, "top_k", "0 (off) or a positive number")
@@ -66,13 +64,15 @@ class SamplingParams:
         need(self.min_tokens >= 0, "min_tokens", "at least 0")
         need(
             self.max_tokens is None or self.min_tokens <= self.max_tokens,
-            "min_tokens", "at most max_tokens",
+            "min_tokens",
+            "at most max_tokens",
         )
         need(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", "between 0 and 20")
         need(all(self.stop), "stop", "non-empty strings")
         need(
             all(-100.0 <= b <= 100.0 for b in self.logit_bias.values()),
-            "logit_bias", "a map of token ids to values between -100 and 100",
+            "logit_bias",
+            "a map of token ids to values between -100 and 100",
         )
         need(self.seed is None or -(2**63) <= self.seed < 2**64, "seed", "a 64-bit integer")
 
@@ -160,7 +160,8 @@ def as_messages(items: Sequence[Message | Mapping[str, Any]]) -> list[Message]:
             out.append(Message(role=item["role"], content=item.get("content")))
         except KeyError as e:
             raise InvalidRequest(
-                f"message {i} has no {e.args[0]!r}", param=f"messages.{i}",
+                f"message {i} has no {e.args[0]!r}",
+                param=f"messages.{i}",
                 hint="each message needs a role and content",
             ) from None
     return out

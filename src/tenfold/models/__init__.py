@@ -1,1 +1,1 @@
-"""Model families: decoder specification, checkpoints, tokenizers, chat templates, reference forward."""
+"""Model families: specification, checkpoints, tokenizers, chat templates, reference forward."""
