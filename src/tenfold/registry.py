@@ -1,7 +1,8 @@
 """One small registry for everything that can be chosen by name (strategies, rewards, ...).
 
 Entries are lazy: a factory is called when the entry is first asked for. Packages outside
-tenfold add theirs through entry points of the registry's group, read on the first look-up and never before.
+tenfold add theirs through entry points of the registry's group, read on the first look-up and
+never before.
 """
 
 from __future__ import annotations

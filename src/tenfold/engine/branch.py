@@ -1,12 +1,13 @@
 """Branches, the keystone: what strategies hold while the engine generates.
 
 A strategy is written against four engine verbs (`start`, `fork`, `extend`, `drop`) and
-`occupancy()`. `BranchEngine` is that contract; `tests/conformance/branches.py` is its executable form.
+`occupancy()`. `BranchEngine` is that contract; `tests/conformance/` holds its executable
+form.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -95,7 +96,7 @@ class BranchEngine(Protocol):
         """`n` more branches that continue from here, sharing everything computed so far."""
         ...
 
-    def extend(self, branches: Sequence[Branch], until: Until) -> AsyncIterator[Delta]:
+    def extend(self, branches: Sequence[Branch], until: Until) -> AsyncGenerator[Delta, None]:
         """Generates on all branches together. Leaving the iterator early pauses them."""
         ...
 

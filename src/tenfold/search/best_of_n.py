@@ -6,7 +6,7 @@ is exactly what `sample` gives with the same seed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ class BestOfN:
 
     n: int = param(8, "candidates", minimum=1, maximum=1024)
 
-    async def run(self, branches: Branches, request: Request) -> AsyncIterator[Event]:
+    async def run(self, branches: Branches, request: Request) -> AsyncGenerator[Event, None]:
         """Yields all candidates' tokens, one checkpoint with the final scores, the result."""
         root = await branches.start(request.params)
         alive = [root, *(await branches.fork(root, self.n - 1))] if self.n > 1 else [root]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,7 +77,9 @@ class Branches:
         self.started += n
         return children
 
-    async def extend(self, branches: Sequence[Branch], until: Until) -> AsyncIterator[TokensEvent]:
+    async def extend(
+        self, branches: Sequence[Branch], until: Until
+    ) -> AsyncGenerator[TokensEvent, None]:
         """Grows the unfinished ones of `branches`; ends early when the budget or time is over."""
         left = until
         while (live := [b for b in branches if not b.finished]) and self.stopped_by == "complete":
@@ -155,7 +157,7 @@ class Branches:
 
     async def _extend_until_deadline(
         self, branches: Sequence[Branch], until: Until
-    ) -> AsyncIterator[TokensEvent]:
+    ) -> AsyncGenerator[TokensEvent, None]:
         deltas = self._engine.extend(branches, until)
         seconds = None if self._budget.ms is None else (self._budget.ms - self.elapsed_ms) / 1000
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
@@ -176,7 +178,7 @@ class Branches:
         except TimeoutError:
             self.stopped_by = "deadline"
         finally:
-            await deltas.aclose()  # type: ignore[attr-defined]  # async generators have it
+            await deltas.aclose()
 
 
 END = EndOfText()

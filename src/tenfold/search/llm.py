@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -121,13 +121,13 @@ class AsyncLLM:
             )
         return Request(tuple(ids), params, messages)
 
-    async def stream(self, request: Request, options: DecodeOptions) -> AsyncIterator[Event]:
+    async def stream(self, request: Request, options: DecodeOptions) -> AsyncGenerator[Event, None]:
         """The strategy's events. Closing the iterator early frees the request's KV blocks."""
         reward = self.rewards.get(options.reward) if options.reward else None
         branches = Branches(
             self.engine, request.reward_prompt, reward=reward, budget=options.budget
         )
-        async with branches, aclosing(options.strategy.run(branches, request)) as events:  # type: ignore[type-var]
+        async with branches, aclosing(options.strategy.run(branches, request)) as events:
             async for event in events:
                 yield event
 

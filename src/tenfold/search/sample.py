@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ class Sample:
 
     n: int = param(1, "answers to return", minimum=1, maximum=128)
 
-    async def run(self, branches: Branches, request: Request) -> AsyncIterator[Event]:
+    async def run(self, branches: Branches, request: Request) -> AsyncGenerator[Event, None]:
         """Yields each answer's tokens as they come."""
         root = await branches.start(request.params)
         alive = [root, *(await branches.fork(root, self.n - 1))] if self.n > 1 else [root]

@@ -7,7 +7,7 @@ generator `run`. It should fit on two screens.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -42,7 +42,7 @@ class Strategy(Protocol):
     selects: ClassVar[bool]  # candidates compete: the answer is known only at the end
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def run(self, branches: Branches, request: Request) -> AsyncIterator[Event]:
+    def run(self, branches: Branches, request: Request) -> AsyncGenerator[Event, None]:
         """Generates; ends with exactly one ResultEvent."""
         ...
 
