@@ -6,7 +6,6 @@ Whatever an implementation declares in `capabilities` is held against it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -26,11 +25,6 @@ class BranchEngineConformance:
     """Mix into a class whose `engine` fixture yields the engine under test."""
 
     params = SamplingParams(seed=7, ignore_eos=True)
-
-    @pytest.fixture
-    async def engine(self) -> AsyncIterator[BranchEngine]:
-        raise AssertionError("a conformance class brings its own engine")
-        yield
 
     async def test_a_started_branch_is_empty(self, engine: BranchEngine) -> None:
         branch = await engine.start(PROMPT, self.params)

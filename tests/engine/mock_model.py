@@ -1,10 +1,12 @@
 """A model small enough to be obviously right, whose answers depend on every KV slot it reads.
 
-Its "key" of a token is the token itself; the logits at a position are a hash of all tokens it can see
-*through its block table*. A wrong slot, table, copy or position therefore changes the text.
+Its "key" of a token is the token itself; the logits at a position are a hash of all tokens it can
+see *through its block table*. A wrong slot, table, copy or position therefore changes the text.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -54,6 +56,9 @@ class MockExecutor:
 
 class LetterDetokenizer:
     """Token ids as letters."""
+
+    def __init__(self, prefix: Sequence[int] = ()) -> None:
+        self.prefix = prefix
 
     def push(self, token_id: int) -> str:
         return chr(ord("A") + token_id)

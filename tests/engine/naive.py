@@ -1,4 +1,4 @@
-"""The same verbs without blocks, batches or sharing: each branch recomputes everything each token."""
+"""The same verbs without blocks, batches or sharing: a branch recomputes everything each token."""
 
 from __future__ import annotations
 

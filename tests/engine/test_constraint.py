@@ -19,8 +19,11 @@ SCHEMA = {
     "properties": {
         "name": {"type": "string", "maxLength": 12},
         "stars": {"type": "integer", "minimum": 1, "maximum": 5},
-        "tags": {"type": "array", "items": {"enum": ["spa", "bar", "\u00e9t\u00e9"]},
-                 "maxItems": 3},
+        "tags": {
+            "type": "array",
+            "items": {"enum": ["spa", "bar", "\u00e9t\u00e9"]},
+            "maxItems": 3,
+        },
         "pool": {"type": ["boolean", "null"]},
     },
     "required": ["name", "stars", "tags"],
@@ -187,9 +190,7 @@ def test_a_constraint_and_forbidden_ids_that_leave_nothing_name_the_row(factory,
         (Constraint("poem", ""), "constraint", "poem"),
     ],
 )  # fmt: skip
-def test_unusable_constraints_name_the_parameter_and_the_reason(
-    factory, constraint, param, reason
-):
+def test_unusable_constraints_name_the_parameter_and_the_reason(factory, constraint, param, reason):
     with pytest.raises(InvalidRequest, match=reason) as caught:
         factory.compile(constraint)
     assert caught.value.param == param

@@ -46,7 +46,7 @@ def output(s: Sequence) -> list[int]:
 
 
 class Verbs(RuleBasedStateMachine):
-    """Random start / fork / extend / pause / drop / step, in tight memory, against the naive model."""
+    """Random verbs and steps, in tight memory, against the naive model."""
 
     @initialize(blocks=st.integers(6, 24), size=st.sampled_from([2, 4, 8]), cache=st.booleans())
     def setup(self, blocks: int, size: int, cache: bool) -> None:

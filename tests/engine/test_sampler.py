@@ -21,7 +21,13 @@ torch.set_num_threads(1)
 
 def row(params=None, seed=1, candidate=0, position=0, prompt=(), output=(), forbid=(), state=None):
     return SampleRow(
-        params or SamplingParams(), seed, candidate, position, prompt, output, frozenset(forbid),
+        params or SamplingParams(),
+        seed,
+        candidate,
+        position,
+        prompt,
+        output,
+        frozenset(forbid),
         state,
     )
 

@@ -195,21 +195,13 @@ class AsyncEngine:
         future: asyncio.Future[T] = loop.create_future()
         done: list[T] = []
 
-        def settle(result: Any, error: Exception | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
         def command() -> None:
             try:
                 done.append(work())
             except Exception as e:  # noqa: BLE001  # handed to the caller, who sees the traceback
-                _call(loop, settle, None, e)
+                _call(loop, _settle, future, None, e)
             else:
-                _call(loop, settle, done[0], None)
+                _call(loop, _settle, future, done[0], None)
 
         def take_back() -> None:
             if undo is not None and done:
@@ -288,6 +280,15 @@ def _apply(branch: Branch, output: Output) -> Delta:
         branch.finish_reason = output.finish_reason
         branch.stop_text = output.sequence.stop_text
     return Delta(branch, output.token_ids, output.text, output.logprobs, output.finish_reason)
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if future.done():
+        return  # cancelled meanwhile
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:

@@ -9,8 +9,8 @@ from tenfold.engine.engine import Engine
 from tenfold.engine.settings import EngineSettings
 from tenfold.errors import InvalidRequest, UnknownName
 from tenfold.models.decoder import Decoder
+from tenfold.models.detokenizer import Detokenizer
 from tenfold.models.loading import LoadedModel
-from tenfold.models.spec import DecoderSpec
 from tenfold.models.tokenizer import Tokenizer
 
 EXECUTORS = ("torch",)
@@ -18,8 +18,7 @@ EXECUTORS = ("torch",)
 
 def kv_bytes_per_block(decoder: Decoder, block_size: int) -> int:
     """Bytes of keys and values that one block holds over all layers."""
-    spec: DecoderSpec = decoder.spec
-    return block_size * spec.kv_bytes_per_token(decoder.dtype)
+    return block_size * decoder.spec.kv_bytes_per_token(bits=8 * decoder.dtype.itemsize)
 
 
 def make_executor(decoder: Decoder, settings: EngineSettings) -> Executor:
@@ -31,9 +30,7 @@ def make_executor(decoder: Decoder, settings: EngineSettings) -> Executor:
     from tenfold.engine.torch_executor import TorchExecutor
 
     if settings.executor not in ("auto", *EXECUTORS):
-        raise UnknownName(
-            "executor", settings.executor, ("auto", *EXECUTORS), param="executor"
-        )
+        raise UnknownName("executor", settings.executor, ("auto", *EXECUTORS), param="executor")
     blocks = settings.kv_blocks
     if blocks is None:
         fit = settings.kv_memory_mb * 2**20 // kv_bytes_per_block(decoder, settings.block_size)
@@ -54,7 +51,7 @@ def build_engine(model: LoadedModel, settings: EngineSettings) -> AsyncEngine:
     tokenizer = model.tokenizer
     engine = Engine(
         make_executor(model.decoder, settings),
-        tokenizer.detokenizer,
+        lambda prompt: Detokenizer(tokenizer, prefix=prompt),
         eos_ids=tokenizer.eos_ids,
         context_length=settings.max_context or model.spec.max_positions,
         settings=settings,
@@ -67,7 +64,8 @@ def constraint_factory(tokenizer: Tokenizer) -> ConstraintFactory | None:
     if not tokenizer.eos_ids:
         return None
     return ConstraintFactory(
-        [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+        tokenizer.all_token_bytes,
         sorted(tokenizer.eos_ids),
         tokenizer.special_ids,
+        tokenizer.encode,
     )

@@ -178,7 +178,8 @@ def _grammar(constraint: Constraint, param: str) -> str:
         return str(LLMatcher.grammar_from_json_schema(schema, defaults=_JSON_OPTIONS))
     if kind not in ("regex", "grammar"):
         raise InvalidRequest(
-            f"unknown constraint kind {kind!r}", param=param,
+            f"unknown constraint kind {kind!r}",
+            param=param,
             hint="known: json_schema, json_object, regex, grammar",
         )
     if not isinstance(value, str):

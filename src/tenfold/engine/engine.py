@@ -36,12 +36,16 @@ NOTHING: frozenset[int] = frozenset()
 
 
 class Engine:
-    """Sequences, their KV blocks, and the step that advances them."""
+    """Sequences, their KV blocks, and the step that advances them.
+
+    `detokenizer` makes one for a sequence from the last few prompt ids: a word or a character may
+    begin in the prompt and end in the answer.
+    """
 
     def __init__(
         self,
         executor: Executor,
-        detokenizer: Callable[[], Detokenizer],
+        detokenizer: Callable[[Seq[int]], Detokenizer],
         *,
         eos_ids: Iterable[int] = (),
         context_length: int,
@@ -93,7 +97,7 @@ class Engine:
             prompt_len=len(prompt_ids),
             tokens=list(prompt_ids),
             params=params,
-            detokenizer=self._detokenizer(),
+            detokenizer=self._detokenizer(prompt_ids[-8:]),
             stops=StopStrings(params.stop),
             constraint=constraint,
         )
