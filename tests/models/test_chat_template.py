@@ -143,8 +143,8 @@ HOSTILE = {
     "huge string": "{{ 'a' * 99999999999 }}",
     "huge number": "{{ 9 ** (9 ** 9) }}",
     "huge padding": "{{ 'a'.center(9999999999) }}{{ 'a' | center(9999999999) }}",
-    "doubling": "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}"
-    "{% endfor %}{{ ns.x }}",
+    "doubling": "{% set ns = namespace(x='ab') %}{% for i in range(60) %}"
+    "{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
     "nested doubling": "{% set ns = namespace(x=['ab']) %}{% for i in range(60) %}"
     "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
     "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
@@ -167,7 +167,7 @@ def test_hostile_templates_end_quickly(name: str) -> None:
     begin = time.monotonic()
     with pytest.raises(TemplateError):
         template.render(TALK)
-    assert time.monotonic() - begin < 2.0 + 0.7  # the second figure is for starting a process
+    assert time.monotonic() - begin < 2.7  # two seconds, and a process to start
     template.close()
 
 

@@ -108,9 +108,11 @@ def test_every_split_point_gives_the_same(
 
 
 ALPHABET = st.sampled_from(
-    ["<tool_call>", "</tool_call>", '{"name": "f", "arguments": {}}', "{", "}", "[", "]", '"', "\\"]
-    + ["<tool", "_call>", "[TOOL_CALLS]", "<|python_tag|>", '{"name": "f", "parameters": {}}', "é"]
-    + [" ", "\n", ";", ",", "word", '[{"name": "f"}]', "<", "<|"]
+    [
+        *("<tool_call>", "</tool_call>", '{"name": "f", "arguments": {}}', "{", "}", "[", "]", '"'),
+        *("<tool", "_call>", "[TOOL_CALLS]", "<|python_tag|>", '{"name": "f", "parameters": {}}'),
+        *(" ", "\n", ";", ",", "word", '[{"name": "f"}]', "<", "<|", "\\", "é"),
+    ]
 )
 
 
