@@ -82,8 +82,3 @@ class BatchedAttention:
         ].transpose(0, 1)
         result += common.view_as(result)
         return result.transpose(0, 1).reshape(n, step.heads, step.head_dim)
-
-
-def plan_attention(step: AttentionStep) -> BatchedAttention:
-    """Prepares a step; takes everything."""
-    return BatchedAttention(step)
