@@ -43,7 +43,7 @@ class BatchedAttention:
         shared = shared_blocks * step.block_size
         positions = torch.arange(int(lengths.max()), device=device)
         # Padding must point at written slots: a masked NaN would still spoil the weighted sum.
-        own = torch.minimum(positions[shared:][None], lengths[:, None] - 1)
+        own = torch.minimum(positions[shared:][None], lengths[:, None].sub(1).clamp(min=0))
         tables = step.block_tables[index].long()
         size = step.block_size
         return _Part(
@@ -81,4 +81,5 @@ class BatchedAttention:
             part.shared
         ].transpose(0, 1)
         result += common.view_as(result)
+        result.masked_fill_(part.hidden.all(-1)[None, :, None, None], 0)  # nothing to attend to
         return result.transpose(0, 1).reshape(n, step.heads, step.head_dim)
