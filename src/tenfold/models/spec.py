@@ -250,9 +250,9 @@ def _head_dim(config: Mapping[str, Any], family: str, share: int) -> int:
 def _context(config: Mapping[str, Any], rope: Rope) -> int:
     """The context length; configs that switch YaRN on often leave the unstretched one standing."""
     stated = int(config["max_position_embeddings"])
-    return (
-        max(stated, int(rope.original_positions * rope.factor)) if rope.kind == "yarn" else stated
-    )
+    if rope.kind != "yarn":
+        return stated
+    return max(stated, int(rope.original_positions * rope.factor))
 
 
 def _biases(config: Mapping[str, Any], family: str) -> dict[str, bool]:
