@@ -9,7 +9,7 @@ from tenfold.kernels import kv_write
 
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("backend", ["native", "reference"])
 def test_rows_land_in_their_slots_and_nowhere_else(backend: str, dtype: torch.dtype) -> None:
     fused = torch.randn(4, 3 * 2, 32).to(dtype)  # keys and values are slices of one projection
     k, v = fused[:, 2:4], fused[:, 4:]

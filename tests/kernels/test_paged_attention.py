@@ -24,11 +24,12 @@ def run(case: Case, backend: str) -> torch.Tensor:
 
 
 def agree(case: Case) -> None:
-    want, got = run(case, "torch"), run(case, "native")
-    assert got.dtype == case.step.dtype
-    torch.testing.assert_close(
-        got.float(), want.float(), atol=BOUND[case.step.dtype], rtol=BOUND[case.step.dtype]
-    )
+    want = run(case, "reference").float()
+    for backend in ("native", "torch"):
+        got = run(case, backend)
+        assert got.dtype == case.step.dtype
+        bound = BOUND[case.step.dtype]
+        torch.testing.assert_close(got.float(), want, atol=bound, rtol=bound)
 
 
 @pytest.fixture(params=library.ISA_NAMES)
@@ -47,7 +48,7 @@ def test_torch_reference_is_scaled_dot_product_attention() -> None:
     want = torch.nn.functional.scaled_dot_product_attention(
         case.q[0][:, None], case.k_pool[slots].transpose(0, 1), case.v_pool[slots].transpose(0, 1)
     )
-    torch.testing.assert_close(run(case, "torch")[0], want[:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(case, "reference")[0], want[:, 0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -106,7 +107,7 @@ def test_extreme_values(isa: str, magnitude: float) -> None:
     case = make([130, 5], magnitude=magnitude)
     got = run(case, "native")
     assert got.isfinite().all()
-    torch.testing.assert_close(got, run(case, "torch"), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(got, run(case, "reference"), atol=1e-3, rtol=1e-3)
 
 
 def test_garbage_outside_the_context_is_never_seen() -> None:
@@ -205,5 +206,5 @@ def test_declines_with_a_reason_and_falls_back() -> None:
     with pytest.raises(BackendUnavailable, match="head_dim in multiples of 16"):
         plan_attention(case.step, backend="native")
     assert plan_attention(case.step)(case.q, case.k_pool, case.v_pool).shape == case.q.shape
-    with pytest.raises(UnknownName, match="native, torch"):
+    with pytest.raises(UnknownName, match="native, reference, torch"):
         plan_attention(case.step, backend="cuda")

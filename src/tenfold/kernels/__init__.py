@@ -58,6 +58,13 @@ def _reference(op: str) -> Callable[..., Any]:
     return reference.ReferenceAttention if op == PAGED_ATTENTION else reference.kv_write
 
 
+def _batched() -> Callable[..., Any]:
+    from tenfold.kernels import batched
+
+    return batched.BatchedAttention
+
+
 for _op in (PAGED_ATTENTION, KV_WRITE):
     register(_op, "native", partial(_native, _op), absent=library.absent, rank=10)
-    register(_op, "torch", partial(_reference, _op), rank=0)
+    register(_op, "reference", partial(_reference, _op), rank=0)
+register(PAGED_ATTENTION, "torch", _batched, rank=5)
