@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from tenfold.engine.async_engine import AsyncEngine
 from tenfold.engine.settings import EngineSettings
 from tenfold.engine.stats import EngineStats
-from tenfold.errors import InvalidRequest, PromptTooLong
-from tenfold.models.loading import LoadedModel, load_model
+from tenfold.errors import InvalidRequest, PromptTooLong, TemplateError
+from tenfold.models.loading import DtypeName, LoadedModel, load_model
 from tenfold.models.reference import embed
 from tenfold.registry import Registry
 from tenfold.rewards.base import REWARDS, Answer, Reward
@@ -61,7 +61,7 @@ class AsyncLLM:
         cls,
         name: str,
         *,
-        dtype: str = "auto",
+        dtype: DtypeName = "auto",
         device: str = "cpu",
         adapters: Sequence[str] = (),
         settings: EngineSettings | None = None,
@@ -87,6 +87,11 @@ class AsyncLLM:
         chat = as_messages(messages)
         if not chat:
             raise InvalidRequest("there are no messages", param="messages")
+        if self.model.chat_template is None:
+            raise TemplateError(
+                f"{self.model.name} has no chat template",
+                hint="use completions, or add chat_template.jinja to the checkpoint",
+            )
         text = self.model.chat_template.render(
             chat, tools=list(tools) if tools else None, **dict(template_kwargs or {})
         )
@@ -178,7 +183,7 @@ class LLM:
         self,
         model: str = "concierge",
         *,
-        dtype: str = "auto",
+        dtype: DtypeName = "auto",
         device: str = "cpu",
         adapters: Sequence[str] = (),
         settings: EngineSettings | None = None,

@@ -1,0 +1,101 @@
+"""Plain causal attention over one sequence: what every faster path is compared with.
+
+Off the main path: tests, calibration and small tools use it. `DenseCache` keeps all keys and values
+in two tensors per layer, so that a sequence can be continued token by token.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tenfold.models.decoder import Attend, Decoder
+from tenfold.models.spec import DecoderSpec
+
+
+def dense_attention(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int | None, past: int = 0
+) -> Tensor:
+    """Causal softmax attention in float32 with grouped heads.
+
+    q [tokens, heads, head_dim], k and v [past + tokens, kv_heads, head_dim] -> like q, in q's
+    dtype. With a window, a query sees the last `window` tokens, itself included.
+    """
+    tokens, heads, head_dim = q.shape
+    kv_heads = k.shape[1]
+    queries = q.float().view(tokens, kv_heads, heads // kv_heads, head_dim)
+    scores = torch.einsum("tkgd,skd->kgts", queries, k.float()) * scale
+    query_at = torch.arange(past, past + tokens, device=q.device).unsqueeze(1)
+    key_at = torch.arange(k.shape[0], device=q.device).unsqueeze(0)
+    hidden = key_at > query_at
+    if window is not None:
+        hidden = hidden | (key_at <= query_at - window)
+    weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
+    out = torch.einsum("kgts,skd->tkgd", weights, v.float())
+    return out.reshape(tokens, heads, head_dim).to(q.dtype)
+
+
+def dense_attend(spec: DecoderSpec) -> Attend:
+    """An `Attend` for a whole sequence at once: no past, nothing kept."""
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return dense_attention(q, k, v, scale=spec.attention_scale, window=spec.window(layer))
+
+    return attend
+
+
+class DenseCache:
+    """An `Attend` that appends to the keys and values of one sequence and attends over all."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        self.spec = spec
+        self._keys: list[Tensor | None] = [None] * spec.layers  # [length, kv_heads, head_dim]
+        self._values: list[Tensor | None] = [None] * spec.layers
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values the last layer holds."""
+        last = self._keys[-1]
+        return 0 if last is None else last.shape[0]
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Append k and v to the layer's past, attend over it; shapes as in `decoder.Attend`."""
+        old_keys, old_values = self._keys[layer], self._values[layer]
+        keys = k if old_keys is None else torch.cat((old_keys, k))
+        values = v if old_values is None else torch.cat((old_values, v))
+        self._keys[layer], self._values[layer] = keys, values
+        past = keys.shape[0] - k.shape[0]
+        scale, window = self.spec.attention_scale, self.spec.window(layer)
+        return dense_attention(q, keys, values, scale=scale, window=window, past=past)
+
+
+def reference_hidden(
+    decoder: Decoder, token_ids: Tensor, cache: DenseCache | None = None
+) -> Tensor:
+    """Hidden states of one sequence, [tokens] -> [tokens, hidden]; continues `cache` if given."""
+    past = 0 if cache is None else cache.length
+    positions = torch.arange(past, past + token_ids.shape[0], device=token_ids.device)
+    attend = dense_attend(decoder.spec) if cache is None else cache
+    return decoder.forward(token_ids, positions, attend)
+
+
+def reference_logits(
+    decoder: Decoder, token_ids: Tensor, cache: DenseCache | None = None
+) -> Tensor:
+    """Logits of one sequence, [tokens] -> [tokens, vocab] float32.
+
+    With a `cache` the tokens continue those it has seen, and it grows by them.
+    """
+    return decoder.logits(reference_hidden(decoder, token_ids, cache))
+
+
+def reference_scores(decoder: Decoder, token_ids: Tensor) -> Tensor:
+    """Classification scores at every position, [tokens] -> [tokens, num_labels] float32."""
+    return decoder.classify(reference_hidden(decoder, token_ids))
+
+
+def embed(decoder: Decoder, token_ids: list[int]) -> list[float]:
+    """The mean of a text's hidden states, scaled to length 1: [hidden_size] numbers."""
+    hidden = reference_hidden(decoder, torch.tensor(token_ids, device=decoder.device)).float()
+    vector: list[float] = torch.nn.functional.normalize(hidden.mean(0), dim=0).tolist()
+    return vector
