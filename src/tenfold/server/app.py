@@ -44,7 +44,7 @@ def create_app(llm: AsyncLLM, settings: ServerSettings | None = None) -> FastAPI
     """The application for one loaded model. Raises InvalidRequest for presets that cannot work."""
     chosen = settings or ServerSettings()
     ctx = Context.of(llm, chosen)
-    # No Swagger page: it loads scripts from elsewhere, which the CSP forbids and offline use breaks.
+    # No Swagger page: its scripts come from elsewhere, which the CSP forbids.
     app = FastAPI(
         title="tenfold",
         version=__version__,

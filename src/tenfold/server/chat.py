@@ -37,7 +37,7 @@ async def chat_completion(ctx: Context, body: ChatRequest, http: HttpRequest) ->
     """Answers a chat completion request, whole or as a stream."""
     tools = ToolUse.of(body, ctx.llm.model.chat_template)
     constraint = tools.constraint or constraint_of(body.response_format)
-    if tools.offered and constraint is not None and tools.constraint is None:
+    if tools.form and constraint is not None and tools.constraint is None:
         raise InvalidRequest(
             "response_format would keep the model from calling tools",
             param="response_format",
@@ -83,9 +83,7 @@ async def _whole(
         **identity,
         object="chat.completion",
         model=plan.model,
-        choices=[
-            _choice(ctx, tools, body, i, c) for i, c in enumerate(returned(plan, result))
-        ],
+        choices=[_choice(ctx, tools, body, i, c) for i, c in enumerate(returned(plan, result))],
         usage=usage_of(result.usage),
         system_fingerprint=None,
     )

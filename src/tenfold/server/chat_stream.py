@@ -20,7 +20,7 @@ from tenfold.server.generation import (
 from tenfold.server.logprobs import chat_logprobs
 from tenfold.server.plan import Plan
 from tenfold.server.progress import checkpoint_event, tokens_event
-from tenfold.server.tools import CallDelta, ToolReader, ToolUse
+from tenfold.server.tools import ToolReader, ToolUse
 from tenfold.server.wire.chat import ChatRequest
 from tenfold.types import Completion, FinishReason, TokenLogprob
 
@@ -37,28 +37,19 @@ class _Choice:
         self.sent_logprobs = 0
         self.opened = False
         self.closed = False
-        self.called = False  # a tool call was sent
+
+    @property
+    def called(self) -> bool:
+        """Whether a tool call was sent."""
+        return self.reader is not None and self.reader.called
 
     def deltas(self, text: str, last: bool = False) -> list[Chunk]:
         """Deltas for new text; a tool reader may hold some back until it knows what it is."""
         self.sent += len(text)
         if self.reader is None:
             return [{"content": text}] if text else []
-        pieces = self.reader.push(text)
-        if last:
-            pieces = [*pieces, *self.reader.finish()]
-        return [self._delta(piece) for piece in pieces if piece]
-
-    def _delta(self, piece: str | CallDelta) -> Chunk:
-        if isinstance(piece, str):
-            return {"content": piece}
-        self.called = True
-        call: Chunk = {"index": piece.index}
-        function: Chunk = {"arguments": piece.arguments}
-        if piece.id is not None:
-            call |= {"id": piece.id, "type": "function"}
-            function = {"name": piece.name, **function}
-        return {"tool_calls": [call | {"function": function}]}
+        found = self.reader.push(text)
+        return [*found, *self.reader.finish()] if last else found
 
 
 class ChatStream:
@@ -160,9 +151,7 @@ class ChatStream:
             choice.closed = True
             last = grown[-1]["choices"][0]
             stopped = reason_on_wire(reason)
-            last["finish_reason"] = (
-                "tool_calls" if choice.called and stopped == "stop" else stopped
-            )
+            last["finish_reason"] = "tool_calls" if choice.called and stopped == "stop" else stopped
             if score is not None:
                 last["score"] = finite(score)
         return chunks + grown

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from tenfold.search.events import CheckpointEvent, Event, ResultEvent, TokensEvent
+from tenfold.search.events import CheckpointEvent, Event, ResultEvent
 from tenfold.search.strategy import Request
 from tenfold.server.context import Context
 from tenfold.server.generation import (

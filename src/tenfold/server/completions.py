@@ -152,5 +152,3 @@ def _choice(
     if done.score is not None:
         choice.score = finite(done.score)
     return choice
-
-

@@ -1,4 +1,4 @@
-"""Running a plan: a place among the running, the strategy's events, and what is measured of them."""
+"""Running a plan: a place among the running, the strategy's events, what is measured of them."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ def report_of(plan: Plan, result: ResultEvent) -> wire.DecodeReport:
         strategy=r.strategy,
         params=dict(r.params),
         winner=wire.DecodeWinner(candidate=r.winner, score=finite(r.score)),
-        candidates=wire.DecodeCandidates(
-            started=r.started, finished=r.finished, dropped=r.dropped
-        ),
+        candidates=wire.DecodeCandidates(started=r.started, finished=r.finished, dropped=r.dropped),
         checkpoints=[
             wire.DecodeCheckpoint(tokens=c.tokens, alive=len(c.alive), cut=len(c.cut))
             for c in r.checkpoints

@@ -36,9 +36,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T], second
     task = asyncio.create_task(work)
     watcher = asyncio.create_task(until_gone(receive))
     try:
-        await asyncio.wait(
-            {task, watcher}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({task, watcher}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         if watcher.done():

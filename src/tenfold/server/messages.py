@@ -24,9 +24,7 @@ def _message(i: int, item: ChatMessage) -> Message:
     if calls and item.role != "assistant":
         raise InvalidRequest("only assistant messages hold tool calls", param=f"{where}.tool_calls")
     if item.text is None and not calls and item.role != "assistant":
-        raise InvalidRequest(
-            f"a {item.role} message needs content", param=f"{where}.content"
-        )
+        raise InvalidRequest(f"a {item.role} message needs content", param=f"{where}.content")
     if item.text is None and not calls and item.refusal is None:
         raise InvalidRequest(
             "an assistant message needs content or tool_calls", param=f"{where}.content"

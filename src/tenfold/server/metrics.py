@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry of their own so that two servers in one process do not clash."""
+"""Prometheus metrics, in a registry of their own: two servers in one process must not clash."""
 
 from __future__ import annotations
 

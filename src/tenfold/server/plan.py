@@ -71,9 +71,7 @@ def make_plan(
     _no_speculation(body.speculative)
     params = _params(ctx, body, preset, max_tokens, logprobs, constraint)
     decode = preset.under(body.decode) if preset else dict(body.decode or {})
-    options = parse_decode(
-        _with_n(decode, body.n), default_reward=ctx.settings.default_reward
-    )
+    options = parse_decode(_with_n(decode, body.n), default_reward=ctx.settings.default_reward)
     if options.reward is not None:
         ctx.llm.rewards.get(options.reward)  # an unknown one is refused before any work
     _check_choices(options, body)
@@ -107,8 +105,10 @@ def _params(
     logprobs: int | None,
     constraint: Constraint | None,
 ) -> SamplingParams:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v
-                              for k, v in (preset.sampling if preset else {}).items()}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v
+        for k, v in (preset.sampling if preset else {}).items()
+    }
     values |= {k: v for k in _PLAIN if (v := getattr(body, k)) is not None}
     if body.stop is not None:
         values["stop"] = body.stops
