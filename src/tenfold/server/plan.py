@@ -70,8 +70,9 @@ def make_plan(
     model, preset = ctx.catalog.find(body.model)
     _no_speculation(body.speculative)
     params = _params(ctx, body, preset, max_tokens, logprobs, constraint)
+    _limit("n", body.n, ctx.settings.max_n)
     decode = preset.under(body.decode) if preset else dict(body.decode or {})
-    options = parse_decode(_with_n(decode, body.n), default_reward=ctx.settings.default_reward)
+    options = _options(decode, body.n, ctx.settings.default_reward)
     if options.reward is not None:
         ctx.llm.rewards.get(options.reward)  # an unknown one is refused before any work
     _check_choices(options, body)
@@ -141,6 +142,16 @@ def _bias(wanted: dict[str, float], vocabulary: int) -> dict[int, float]:
             )
         bias[int(key)] = value
     return bias
+
+
+def _options(decode: dict[str, Any], n: int | None, reward: str) -> DecodeOptions:
+    try:
+        return parse_decode(_with_n(decode, n), default_reward=reward)
+    except InvalidRequest as e:
+        if e.param == "decode.n" and "n" not in decode:  # it was given at the top
+            message = e.message.removeprefix("decode.")
+            raise InvalidRequest(message, param="n", hint=e.hint) from None
+        raise
 
 
 def _with_n(decode: dict[str, Any], n: int | None) -> dict[str, Any]:
