@@ -17,6 +17,8 @@ from tenfold.server.settings import LOOPBACK, ServerSettings
 
 log = logging.getLogger("tenfold.server")
 
+_BACKLOG = 2048  # connections the system holds until we accept them
+
 Ready = Callable[[str], None]
 
 
@@ -99,6 +101,7 @@ def _bind(host: str, port: int) -> socket.socket:
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
+            bound.listen(_BACKLOG)  # now, because a port is taken only by who listens on it
         except BaseException:
             bound.close()
             raise
