@@ -228,6 +228,29 @@ def test_ties_at_the_cut_are_all_kept():
         assert seen == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("vocab", [300, 5000])
+@pytest.mark.parametrize(
+    "params",
+    [SamplingParams(top_p=0.9), SamplingParams(min_p=0.1), SamplingParams(top_k=2100, top_p=0.9)],
+)
+def test_cuts_wider_than_the_first_candidates(vocab, params):
+    """Flat logits: most of the vocabulary survives, far more than the first stage looks at."""
+    logits = random_logits(1, vocab, scale=0.5)
+    wanted, _ = naive(logits[0], row(params))
+    assert (wanted > 0).sum() > 200
+    for position in range(30):
+        token = sample(logits, [row(params, position=position)])[0].token_id
+        assert agrees(token, wanted, uniform(1, 0, position))
+
+
+def test_alternatives_that_tie_do_not_depend_on_what_other_rows_ask_for():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randint(0, 3, (12, 5000), generator=generator).float()
+    rows = [row(SamplingParams(logprobs=1 + i)) for i in range(12)]
+    together = sample(logits, rows)
+    assert [sample(logits[i : i + 1], [rows[i]])[0] for i in range(12)] == together
+
+
 def test_forbidden_ids_are_never_taken_whatever_the_bias():
     logits = random_logits(1, 50)
     params = SamplingParams(logit_bias={7: 100.0})
@@ -261,7 +284,15 @@ def test_no_token_left_is_an_error_naming_the_row():
     assert list(caught.value.rows) == [1]
 
 
-@pytest.mark.parametrize("token", [5, -1])
+def test_a_top_k_of_any_size_is_no_limit():
+    logits = random_logits(1, 300)
+    plain = SamplingParams(top_p=0.9)
+    wide = SamplingParams(top_p=0.9, top_k=2**80)
+    for i in range(20):
+        assert sample(logits, [row(wide, position=i)]) == sample(logits, [row(plain, position=i)])
+
+
+@pytest.mark.parametrize("token", [5, -1, 2**80])
 def test_ids_outside_the_vocabulary_are_named(token):
     params = SamplingParams(logit_bias={token: 1.0})
     with pytest.raises(SamplingFailed, match=f"logit_bias names token {token}"):

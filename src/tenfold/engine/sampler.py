@@ -7,13 +7,11 @@ Order of processing, and why:
 2. Repetition penalty (CTRL, 1909.05858 section 4.1; prompt and output), then presence and frequency
    penalties (output), then logit bias: all are defined on logits, before the temperature scales
    them, as OpenAI's and vLLM's users expect. Repetition is first since it looks at a logit's sign.
-3. Forbidden ids and the constraint's mask: last of what changes logits, so that no bias gets round
-   them.
-4. Temperature; then top-k, top-p and min-p, each on what the former left: top-p is relative to the
-   mass top-k kept, min-p to the most likely token. All three keep every token that ties with the
-   least likely one kept, so the result never depends on how a sort breaks ties.
-
-Temperature 0 is argmax; the lowest id wins a tie.
+3. Forbidden ids and the constraint's mask: after the bias, so that no bias gets round them.
+4. Temperature (0 is argmax, the lowest id winning a tie); then top-k, top-p and min-p, each on what
+   the former left: top-p is relative to the mass top-k kept, min-p to the most likely token. All
+   three keep every token that ties with the least likely one kept, so that the result never
+   depends on how a sort breaks ties.
 
 A row's draw inverts the cumulative distribution, in the order of the vocabulary, at one uniform
 number that is a function of (seed, candidate, position). Every operation is on one row at a time
@@ -65,10 +63,9 @@ class Sampled:
 
 
 class SamplingFailed(EngineError):
-    """Some rows have no token to give. `rows` maps their indices to the reasons.
+    """Some rows have no token to give; `rows` maps their indices to the reasons.
 
-    Rows do not influence one another, so sampling the others again without these gives what they
-    would have got.
+    Rows do not influence one another: sampling the others without these gives what they would get.
     """
 
     def __init__(self, rows: Mapping[int, str]) -> None:
@@ -123,11 +120,8 @@ def _processed(logits: Tensor, rows: Sequence[SampleRow]) -> tuple[Tensor, froze
             failures[i] = e.message
     if failures:
         raise SamplingFailed(failures)
-    _refuse(
-        work[changed].amax(-1),
-        lambda i: "the constraint, forbidden ids and logit bias leave no token",
-        changed,
-    )
+    reason = "the constraint, forbidden ids and logit bias leave no token"
+    _refuse(work[changed].amax(-1), lambda i: reason, changed)
     return work, frozenset(changed)
 
 
@@ -159,13 +153,11 @@ def _process(logits: Tensor, row: SampleRow) -> None:
 
 def _ids(ids: Collection[int], logits: Tensor, where: str) -> Tensor:
     """The ids as an index [n] into logits [vocab]; EngineError when one is outside."""
-    index = torch.tensor(list(ids), dtype=torch.long)
-    outside = index[(index < 0) | (index >= len(logits))]
-    if len(outside):
-        raise EngineError(
-            f"{where} names token {int(outside[0])}, but the vocabulary has {len(logits)}"
-        )
-    return index.to(logits.device)
+    vocab = len(logits)
+    for extreme in (min(ids), max(ids)) if ids else ():
+        if not 0 <= extreme < vocab:
+            raise EngineError(f"{where} names token {extreme}, but the vocabulary has {vocab}")
+    return torch.tensor(list(ids), dtype=torch.long, device=logits.device)
 
 
 def _refuse(peak: Tensor, why: Callable[[int], str], names: Sequence[int] | None = None) -> None:
@@ -208,13 +200,14 @@ def _draw(
 
 
 def _weights(x: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """exp((x - max) / temperature), [rows, vocab]: in proportion to the softmax.
+    """softmax(x / temperature), [rows, vocab].
 
     The maximum goes first, so that no temperature can overflow; all in one buffer, since fresh
     memory of this size costs more than the arithmetic.
     """
     temperatures = x.new_tensor([[max(p.temperature, _COLDEST)] for p in params])
-    return (x - x.amax(-1, keepdim=True)).div_(temperatures).exp_()
+    scaled = (x - x.amax(-1, keepdim=True)).div_(temperatures)
+    return torch.softmax(scaled, -1, out=scaled)
 
 
 def _draw_cut(x: Tensor, weights: Tensor, params: list[SamplingParams], u: Tensor) -> Tensor:
@@ -252,19 +245,18 @@ def _kept(
     values: logits, descending; likely: their weights in float64; mass [rows, 1]: of all weights.
     """
     count = values.shape[1]
-    everything = -torch.inf
-    top_k = torch.tensor([[p.top_k] for p in params], device=values.device)
+    top_k = torch.tensor([[min(p.top_k, count)] for p in params], device=values.device)
     top_p = torch.tensor([[p.top_p] for p in params], dtype=torch.double, device=values.device)
     min_p = torch.tensor([[p.min_p] for p in params], dtype=torch.double, device=values.device)
 
     least = values.gather(1, (top_k - 1).clamp(0, count - 1))
-    keep = values >= least.masked_fill(top_k == 0, everything)
+    keep = values >= least.masked_fill(top_k == 0, -torch.inf)
     cumulative = (likely * keep).cumsum(-1)
     mass = torch.where(top_k > 0, cumulative[:, -1:], mass)
     # The last one needed is the first to bring the mass up to top_p.
     last = (cumulative < top_p * mass).sum(-1, keepdim=True)
     least = values.gather(1, last.clamp(max=count - 1))
-    keep &= values >= least.masked_fill(top_p == 1.0, everything)
+    keep &= values >= least.masked_fill(top_p == 1.0, -torch.inf)
     keep &= likely >= min_p * likely[:, :1]
     found = (last < count) | (top_p == 1.0)
     # Outside are only logits that are no larger: settled if the smallest here is cut or impossible.
@@ -284,9 +276,9 @@ def _largest(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return values, ids
     groups = x[:, :whole].view(len(x), -1, _GROUP)
     best = groups.amax(-1).topk(count).indices[:, :, None]
-    within = torch.arange(_GROUP, device=x.device)
-    rest = torch.arange(whole, vocab, device=x.device).expand(len(x), -1)
-    ids = torch.cat([(best * _GROUP + within).flatten(1), rest], 1)
+    every = torch.arange(vocab, device=x.device)
+    ids = (best * _GROUP + every[:_GROUP]).flatten(1)
+    ids = torch.cat([ids, every[whole:].expand(len(x), -1)], 1)
     values, at = x.gather(1, ids).topk(count)
     return values, ids.gather(1, at)
 
@@ -302,7 +294,7 @@ def _alternatives(
     values, ids = _largest(_take(logits, asked), min(_MOST_LOGPROBS, logits.shape[1]))
     found = (values.double() - _take(log_sum, asked)[:, None]).tolist()
     out = {}
-    for i, tokens, logprobs in zip(asked, ids.tolist(), found, strict=True):
-        ranked = sorted(zip(tokens, logprobs, strict=True), key=lambda pair: (-pair[1], pair[0]))
-        out[i] = tuple(ranked[: rows[i].params.logprobs])
+    for i, pair in enumerate(zip(ids.tolist(), found, strict=True)):
+        ranked = sorted(zip(*pair, strict=True), key=lambda item: (-item[1], item[0]))
+        out[asked[i]] = tuple(ranked[: rows[asked[i]].params.logprobs])
     return out

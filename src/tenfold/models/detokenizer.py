@@ -7,7 +7,7 @@ pieces it returns add up to `Tokenizer.decode` of all ids, character for charact
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from tenfold.models.tokenizer import Tokenizer, fallback_byte
@@ -28,15 +28,20 @@ class Detokenizer:
 
     `prefix` are ids before the first pushed one (the prompt's): their text is not returned, but a
     sentencepiece word after them keeps its space, and a character begun in them is finished.
+    `keep` are special ids to show even when special ones are skipped (marks of tool calls).
     """
 
     __slots__ = ("_dropped", "_spelling")
 
     def __init__(
-        self, tokenizer: Tokenizer, skip_special: bool = True, prefix: Sequence[int] = ()
+        self,
+        tokenizer: Tokenizer,
+        skip_special: bool = True,
+        prefix: Sequence[int] = (),
+        keep: Iterable[int] = (),
     ) -> None:
-        self._dropped = tokenizer.special_ids if skip_special else frozenset[int]()
-        self._spelling = _spelling(tokenizer, skip_special)
+        self._dropped = tokenizer.special_ids - set(keep) if skip_special else frozenset[int]()
+        self._spelling = _spelling(tokenizer)
         for token_id in prefix:
             self.push(token_id)
 
@@ -56,7 +61,7 @@ class Detokenizer:
         return other
 
 
-def _spelling(tokenizer: Tokenizer, skip_special: bool) -> _Spelling:
+def _spelling(tokenizer: Tokenizer) -> _Spelling:
     config = tokenizer.decoder_config
     steps = config.get("decoders", [config])
     if len(steps) == 1 and steps[0].get("type") == "ByteLevel":
@@ -64,7 +69,7 @@ def _spelling(tokenizer: Tokenizer, skip_special: bool) -> _Spelling:
     plan = _piece_plan(steps)
     if plan is not None:
         return _Pieces(tokenizer, *plan)
-    return _Window(tokenizer, skip_special)
+    return _Window(tokenizer)
 
 
 class _Bytes:
@@ -177,11 +182,10 @@ class _Window:
     decoders that treat a token by its neighbours only.
     """
 
-    __slots__ = ("_ids", "_known", "_skip_special", "_tokenizer")
+    __slots__ = ("_ids", "_known", "_tokenizer")
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
         self._ids: tuple[int, ...] = ()  # the window
         self._known = 0  # how many of its ids have their text returned
 
@@ -198,8 +202,8 @@ class _Window:
 
     def _new_text(self) -> str:
         decode = self._tokenizer.decode
-        before = decode(self._ids[: self._known], self._skip_special)
-        return decode(self._ids, self._skip_special)[len(before) :]
+        before = decode(self._ids[: self._known], skip_special=False)
+        return decode(self._ids, skip_special=False)[len(before) :]
 
     def flush(self) -> str:
         text = self._new_text()
@@ -207,6 +211,6 @@ class _Window:
         return text
 
     def copy(self) -> _Window:
-        other = _Window(self._tokenizer, self._skip_special)
+        other = _Window(self._tokenizer)
         other._ids, other._known = self._ids, self._known
         return other

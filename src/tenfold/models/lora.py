@@ -48,7 +48,7 @@ class Adapter:
     name: str
     scale: float  # what B A is multiplied by
     factors: Mapping[str, tuple[Tensor, Tensor]]  # weight name -> A [r, in], B [out, r]
-    replaced: Mapping[str, Tensor]  # weight name -> weight (PEFT's modules_to_save)
+    replaced: Mapping[str, Tensor]  # weight name -> weight to use in place of the base's
 
     @classmethod
     def read(cls, folder: Path | str) -> Adapter:
@@ -136,9 +136,7 @@ class _Merged(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         replaced = self._adapter.replaced.get(name)
-        if replaced is not None:
-            return replaced
-        weight = self._base[name]
+        weight = self._base[name] if replaced is None else replaced
         pair = self._adapter.factors.get(name)
         if pair is None:
             return weight
@@ -201,11 +199,13 @@ def _sort(
             raise CheckpointError(
                 f"adapter tensor {full!r} is of an unknown layout", hint=f"expected {_PREFIX}..."
             )
-        name = full.removeprefix(_PREFIX).replace(".modules_to_save.", ".")
+        # PEFT stores whole weights under these two: trained ones, and those beside an lm_head's pair.
+        name = full.removeprefix(_PREFIX)
+        name = name.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
         module, _, half = name.removesuffix(".weight").rpartition(".")
         if half in ("lora_A", "lora_B"):
             halves.setdefault(f"{module}.weight", {})[half] = tensor
-        elif "lora_" in name or "base_layer" in name:
+        elif "lora_" in name:
             raise CheckpointError(
                 f"adapter tensor {full!r} is not supported", hint="supported: lora_A and lora_B"
             )

@@ -56,6 +56,7 @@ class TemplateProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths},
+            start_new_session=True,  # an interrupt in the terminal is the server's to handle
         )
         self._child = child
         self._ending = weakref.finalize(self, _stop, child)

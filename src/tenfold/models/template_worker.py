@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY = 512 * 2**20  # bytes of address space
 OUTPUT = 8 * 2**20  # characters of one prompt
+ALONE = 20  # seconds after which a rendering ends itself, should nobody be left to end it
 
 
 class Generation(Extension):
@@ -102,6 +104,12 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
+def watch(seconds: int) -> None:
+    """Let the system end this process in so many seconds, where it can; 0 calls that off."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
+
+
 def main() -> None:
     """Serve until the pipe closes."""
     source: str = json.loads(sys.stdin.buffer.readline())
@@ -118,7 +126,10 @@ def main() -> None:
                 compiled.append(env.from_string(source))
             return render(compiled[0], json.loads(line))
 
-        out.write(json.dumps(answer(act)).encode() + b"\n")
+        watch(ALONE)
+        reply = answer(act)
+        watch(0)
+        out.write(json.dumps(reply).encode() + b"\n")
         out.flush()
 
 
