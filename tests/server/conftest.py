@@ -63,7 +63,6 @@ def scripted(model: LoadedModel) -> Scripted:
 @pytest.fixture(scope="session")
 def real_llm(model: LoadedModel) -> Iterator[AsyncLLM]:
     """The real engine on a tiny random model."""
-    pytest.importorskip("tenfold.kernels.ops", reason="kernels have not landed")
     llm = AsyncLLM(model, AsyncEngine.for_model(model, EngineSettings(kv_blocks=512)))
     yield llm
     asyncio.run(llm.close())

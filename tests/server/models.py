@@ -34,7 +34,7 @@ SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|
 
 
 def byte_tokenizer() -> Tokenizer:
-    """One token a byte; id = byte for the printable ASCII alphabet or not, whatever: 256 of them."""
+    """256 tokens of one byte each, and the special ones."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Backend(BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

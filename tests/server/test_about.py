@@ -166,7 +166,8 @@ async def test_the_description_documents_every_error(scripted: Scripted) -> None
         for operation in operations.values():
             responses = operation["responses"]
             assert "422" not in responses
-            for status in ("400", "401", "500") + (("413", "429") if "requestBody" in operation
-                                                   else ()):
+            for status in ("400", "401", "500") + (
+                ("413", "429") if "requestBody" in operation else ()
+            ):
                 schema = responses[status]["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorResponse"}, path

@@ -16,7 +16,8 @@ async def test_an_answer_in_one_piece(scripted: Scripted) -> None:
     answer = ChatCompletion.model_validate(response.json(), strict=False)
     assert answer.choices[0].message.content == "Hello there, friend."
     assert answer.choices[0].finish_reason == "stop"
-    assert answer.usage and answer.usage.completion_tokens == 21
+    assert answer.usage
+    assert answer.usage.completion_tokens == 21
     assert "decode" not in response.json()
     assert llm.stats().occupancy.blocks_used == 0
 
@@ -37,7 +38,8 @@ async def test_a_stream_is_role_text_finish_usage_done(scripted: Scripted) -> No
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert all(c.choices[0].finish_reason is None for c in chunks[:-2])
     assert chunks[-1].choices == []
-    assert chunks[-1].usage and chunks[-1].usage.completion_tokens == 21
+    assert chunks[-1].usage
+    assert chunks[-1].usage.completion_tokens == 21
     assert all(c.usage is None for c in chunks[:-1])
     assert len({c.id for c in chunks}) == 1
 

@@ -23,7 +23,8 @@ LONG = "word " * 400
 
 def connect(address: str) -> socket.socket:
     parts = urlsplit(address)
-    assert parts.hostname and parts.port
+    assert parts.hostname
+    assert parts.port
     return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 

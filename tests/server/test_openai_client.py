@@ -196,8 +196,11 @@ def test_tools(scripted: Scripted, tool_model: LoadedModel) -> None:
         assert final.message.tool_calls
         assert final.message.tool_calls[0].function.name == "clock"
         # What the client got goes back as it is.
-        again = [*HI, final.message.model_dump(exclude={"parsed"}), {
-            "role": "tool", "tool_call_id": calls[0].id, "content": "noon"}]
+        again = [
+            *HI,
+            final.message.model_dump(exclude={"parsed"}),
+            {"role": "tool", "tool_call_id": calls[0].id, "content": "noon"},
+        ]
         for message in again:
             for call in message.get("tool_calls") or []:
                 call["function"].pop("parsed_arguments", None)

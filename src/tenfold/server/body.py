@@ -138,7 +138,8 @@ def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
         raise ValueError(f"the number {text[:40]} is too large")
-    return value
+    # JSON has one kind of number: 16.0 tokens are 16 tokens.
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def _bounded(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from tenfold.server.wire.base import Wire
@@ -56,8 +56,45 @@ class AssistantToolCall(Wire):
     index: int | None = None  # left there by clients that glue streamed calls together
 
 
+_SOME_TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
+_NO_CALLS = {"tool_calls": {"type": "null"}}
+# Which fields go with which role; `messages.to_messages` checks it and says what is missing.
+_ROLES = [
+    {
+        "properties": {
+            "role": {"enum": ["system", "developer", "user"]},
+            "content": _SOME_TEXT,
+            **_NO_CALLS,
+        },
+        "required": ["content"],
+    },
+    {
+        "properties": {"role": {"enum": ["assistant"]}, "content": _SOME_TEXT},
+        "required": ["content"],
+    },
+    {
+        "properties": {
+            "role": {"enum": ["assistant"]},
+            "tool_calls": {"type": "array", "minItems": 1},
+        },
+        "required": ["tool_calls"],
+    },
+    {
+        "properties": {
+            "role": {"enum": ["tool"]},
+            "content": _SOME_TEXT,
+            "tool_call_id": {"type": "string"},
+            **_NO_CALLS,
+        },
+        "required": ["content", "tool_call_id"],
+    },
+]
+
+
 class ChatMessage(Wire):
     """One message. The fields at the end are what clients echo from earlier answers."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": _ROLES})
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content = None

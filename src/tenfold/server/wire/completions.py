@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tenfold.server.wire.sampling import GenerationRequest
+from tenfold.server.wire.sampling import GenerationRequest, Text
 
-TokenIds = Annotated[list[int], Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 Prompts = (
-    str
+    Text
     | TokenIds
-    | Annotated[list[str], Field(min_length=1)]
+    | Annotated[list[Text], Field(min_length=1)]
     | Annotated[list[TokenIds], Field(min_length=1)]
 )
 
