@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tenfold.engine.batch import StepBatch
-from tenfold.kernels.ops import KV_WRITE, PAGED_ATTENTION, AttentionStep, PagedAttention
-from tenfold.kernels.registry import call
+from tenfold.kernels import AttentionStep, PagedAttention, kv_write, plan_attention
 from tenfold.models.decoder import Decoder
 
 
@@ -71,7 +70,7 @@ class TorchExecutor:
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = self._keys[layer], self._values[layer]
-            call(KV_WRITE, k, v, keys, values, slots)
+            kv_write(k, v, keys, values, slots)
             window = spec.window(layer)
             out = q.new_empty(q.shape)
             if decodes:
@@ -128,7 +127,7 @@ class TorchExecutor:
                         (g.begin, g.end, g.shared_blocks) for g in batch.groups if g.shared_blocks
                     ),
                 )
-                made[window] = call(PAGED_ATTENTION, step, backend=self._attention)
+                made[window] = plan_attention(step, backend=self._attention)
             return made[window]
 
         return plan

@@ -199,7 +199,7 @@ def _sort(
             raise CheckpointError(
                 f"adapter tensor {full!r} is of an unknown layout", hint=f"expected {_PREFIX}..."
             )
-        # PEFT stores whole weights under these two: trained ones, and those beside an lm_head's pair.
+        # PEFT stores whole weights under these two: trained ones, those beside an lm_head's pair.
         name = full.removeprefix(_PREFIX)
         name = name.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
         module, _, half = name.removesuffix(".weight").rpartition(".")
