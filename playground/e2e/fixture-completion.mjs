@@ -19,7 +19,7 @@ function mistake(body) {
   const alternate = roles.every((role, at) => role === (at % 2 === 0 ? "user" : "assistant"));
   if (!alternate) return ["Messages must alternate between user and assistant.", "messages"];
   if (!body.decode) return null;
-  const { strategy, reward, ...params } = body.decode;
+  const { strategy, reward, budget: _limits, ...params } = body.decode;
   const known = STRATEGIES.find((one) => one.id === strategy);
   if (!known) return [`No strategy '${strategy}'.`, "decode.strategy"];
   const extra = Object.keys(params).find((name) => !(name in known.params.properties));
@@ -53,7 +53,7 @@ class Stream {
     const preset = MODELS.find((model) => model.id === body.model).tenfold.preset;
     this.decode = body.decode ?? preset ?? { strategy: "sample" };
     const given = STRATEGIES.find((one) => one.id === this.decode.strategy).params.properties;
-    this.n = this.decode.strategy === "sample" ? 1 : (this.decode.n ?? given.n.default);
+    this.n = this.decode.n ?? given.n.default;
     this.limit = body.max_tokens ?? 400;
     this.seed = body.seed ?? engine.generated;
     this.started = Date.now();
@@ -73,7 +73,7 @@ class Stream {
     this.engine.running += this.n;
     this.chunk({ role: "assistant", content: "" });
     try {
-      const finished = this.n === 1 && this.decode.strategy === "sample" ? await this.sample(said) : await this.select();
+      const finished = this.decode.strategy === "sample" ? await this.sample(said) : await this.select();
       if (!this.open || finished === null) return;
       this.chunk({}, finished);
       const usage = {
@@ -98,8 +98,8 @@ class Stream {
     this.response.write(line.slice(middle));
   }
 
-  chunk(delta, finish = null, extra = {}) {
-    this.write({ object: "chat.completion.chunk", model: this.model, choices: [{ index: 0, delta, finish_reason: finish }], ...extra });
+  chunk(delta, finish = null, extra = {}, index = 0) {
+    this.write({ object: "chat.completion.chunk", model: this.model, choices: [{ index, delta, finish_reason: finish }], ...extra });
   }
 
   spend(tokens) {
@@ -123,7 +123,10 @@ class Stream {
         return null;
       }
       this.chunk({ content: piece });
-      this.spend(1);
+      for (let index = 1; index < this.n; index++) {
+        this.chunk({ content: piecesOf(this.seed + index)[at] ?? "" }, null, {}, index);
+      }
+      this.spend(this.n);
       await wait(this.engine.pace);
     }
     return pieces.length > this.limit ? "length" : "stop";
@@ -158,6 +161,11 @@ class Stream {
     }
     const scores = Object.fromEntries(alive.map((id) => [id, scoreOf(this.seed + id, all[id].length)]));
     const winner = [...alive].sort((left, right) => scores[right] - scores[left])[0];
+    if (cuts.length === 0) {
+      const tokens = Math.max(...all.map((pieces) => pieces.length));
+      progress({ event: "checkpoint", tokens, alive: [winner], cut: alive.filter((id) => id !== winner), scores });
+      checkpoints.push({ tokens, alive: 1, cut: this.n - 1 });
+    }
     progress({
       event: "result",
       strategy: this.decode.strategy,

@@ -37,26 +37,12 @@ const count = (standard, most, description) => ({
   maximum: most,
   description,
 });
-const budget = {
-  anyOf: [{ $ref: "#/$defs/Budget" }, { type: "null" }],
-  default: null,
-};
-const $defs = {
-  Budget: {
-    type: "object",
-    properties: {
-      tokens: { anyOf: [{ type: "integer", minimum: 1 }, { type: "null" }], default: null, description: "Most tokens to generate, dropped ones included." },
-      ms: { anyOf: [{ type: "number", exclusiveMinimum: 0 }, { type: "null" }], default: null, description: "Longest time; the best answer so far is kept." },
-    },
-  },
-};
-
 export const STRATEGIES = [
-  { id: "sample", summary: "One answer, streamed as it grows.", params: { type: "object", properties: {} }, needs: [], cost: "1 answer" },
+  { id: "sample", summary: "One answer, streamed as it grows.", params: { type: "object", properties: { n: count(1, 128, "Answers to write.") } }, needs: [], cost: "n answers" },
   {
     id: "best_of_n",
     summary: "Writes n answers and keeps the one the reward likes best.",
-    params: { type: "object", properties: { n: count(8, 64, "Answers to write."), budget }, $defs },
+    params: { type: "object", properties: { n: count(8, 64, "Answers to write.") } },
     needs: ["reward"],
     cost: "n answers",
   },
@@ -70,9 +56,7 @@ export const STRATEGIES = [
         alpha: { type: "number", default: 0.5, exclusiveMinimum: 0, exclusiveMaximum: 1, description: "Share dropped at each checkpoint." },
         keep_prefix: { type: "boolean", default: true, description: "Share the prompt's KV blocks." },
         decide: { type: "string", enum: ["score", "median"], default: "score", description: "How the cut is drawn." },
-        budget,
       },
-      $defs,
     },
     needs: ["reward"],
     cost: "about n(1 − alpha) answers",

@@ -68,6 +68,9 @@ export async function checkSearch(browser, base, checks) {
       await checks.eventually("all sixty-four grow", async () => (await page.locator(".tile.alive").count()) === 64);
       await view.settled();
       checks.expect((await page.locator(".dense .tile.winner").count()) === 1, "one of them wins");
+      checks.expect((await page.locator(".dense .tile.lost").count()) === 63, "the others were whole, not cut short");
+      await view.button("Best first").click();
+      checks.expect((await page.locator(".tile").first().getAttribute("data-state")) === "winner", "best first puts the winner in front");
       checks.expect((await page.locator(".tile").count()) === 64, "earlier candidates are folded away");
       const box = await page.locator(".dense").boundingBox();
       checks.expect(box.height < 700 && (await view.fits()), "the grid stays compact", JSON.stringify(box));
@@ -82,9 +85,10 @@ export async function checkSearch(browser, base, checks) {
         await page.keyboard.press("Escape");
         await checks.eventually("Escape closes the drawer", async () => (await page.locator(".side.chats.open").count()) === 0);
       }
-      await settings(() => view.strategy("sample"));
+      await settings(() => view.strategy("sample", { n: 3 }));
       await view.ask("One more");
       await view.settled();
+      checks.expect((await page.locator(".tile.lost").count()) === 3, "several samples are shown side by side, none a winner");
       await checks.eventually("the figures change", async () => (await view.generated()) > first, 5000);
       checks.expect((await page.locator(".sparkline polyline").count()) === 1, "speed is drawn");
     });

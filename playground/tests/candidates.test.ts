@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { ProgressEvent } from "../src/api/contract";
-import { applyProgress, emptySearch, ranked, tokensOf } from "../src/state/candidates";
+import { applyProgress, emptySearch, endSearch, ranked, tokensOf } from "../src/state/candidates";
 
 const tokens = (candidate: number, text: string, count: number): ProgressEvent => ({
   event: "tokens",
@@ -68,6 +68,33 @@ test("a report names its winner by an object, and plain sampling has no candidat
   const plain = applyProgress(emptySearch, [{ event: "result", winner: 0, strategy: "sample" }]);
   expect(plain.candidates).toEqual([]);
   expect(plain.report?.strategy).toBe("sample");
+});
+
+test("answers that were whole when the last checkpoint passed them over were not cut short", () => {
+  const before = applyProgress(emptySearch, [tokens(0, "a", 3), tokens(1, "b", 2)]);
+  const cut: ProgressEvent = { event: "checkpoint", tokens: 3, alive: [0], cut: [1], scores: { "0": 2, "1": 1 } };
+  const result = (finished: number): ProgressEvent => ({
+    event: "result",
+    winner: 0,
+    candidates: { started: 2, finished, dropped: 2 - finished },
+  });
+  const states = (events: ProgressEvent[]) => applyProgress(before, events).candidates.map((one) => one.state);
+  expect(states([cut, result(2)])).toEqual(["winner", "lost"]);
+  expect(states([cut, result(1)])).toEqual(["winner", "cut"]);
+});
+
+test("independent samples have no winner", () => {
+  const search = applyProgress(emptySearch, [
+    tokens(0, "a", 1),
+    tokens(1, "b", 1),
+    { event: "result", winner: 0, strategy: "sample" },
+  ]);
+  expect(search.candidates.map((one) => one.state)).toEqual(["lost", "lost"]);
+});
+
+test("when the stream ends, nothing is left growing", () => {
+  const search = applyProgress(emptySearch, EVENTS.slice(0, 5));
+  expect(endSearch(search).candidates.map((one) => one.state)).toEqual(["lost", "cut", "lost"]);
 });
 
 test("an event of a later release is passed over", () => {

@@ -94,11 +94,11 @@ test("ranges are put in words", () => {
   expect(rangeOf(named("depth"))).toBe("≥ 1");
 });
 
-test("a schema without properties, or one that refers to itself, has no fields", () => {
-  expect(fieldsOf({})).toEqual([]);
+test("a schema without properties, or one that refers to itself, has only the shared budget", () => {
+  expect(fieldsOf({}).map((field) => field.name)).toEqual(["budget.tokens", "budget.ms"]);
   const loop: JsonSchema = {
     properties: { child: { $ref: "#/$defs/Node" } },
     $defs: { Node: { $ref: "#/$defs/Node" } },
   };
-  expect(fieldsOf(loop)).toEqual([]);
+  expect(fieldsOf(loop).map((field) => field.name)).toEqual(["budget.tokens", "budget.ms"]);
 });

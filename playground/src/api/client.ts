@@ -69,10 +69,13 @@ export async function* streamCompletion(
     yield* itemsOf((await response.json()) as Chunk);
     return;
   }
+  const samples = request.decode?.["strategy"] === "sample" && Number(request.decode["n"]) > 1;
   let finished = false;
   for await (const { data } of readEvents(response.body)) {
     if (data === "[DONE]") return;
-    for (const item of itemsOf(parseChunk(data))) {
+    const chunk = parseChunk(data);
+    if (samples) yield* siblingsOf(chunk);
+    for (const item of itemsOf(chunk)) {
       if (item.kind === "finish") finished = true;
       yield item;
     }
@@ -91,6 +94,15 @@ function parseChunk(data: string): Chunk {
   if (!isRecord(chunk)) throw new Error(`The server sent a chunk that is not an object: ${data.slice(0, 200)}`);
   if (chunk["error"]) throw new ApiError(problemFrom(chunk, null));
   return chunk as Chunk;
+}
+
+/** Several plain samples arrive as choices; shown side by side they are candidates like others. */
+function* siblingsOf(chunk: Chunk): Generator<StreamItem> {
+  for (const { index, delta } of chunk.choices ?? []) {
+    // The wire does not count a chunk's tokens; the engine sends one at a time.
+    const text = delta?.content;
+    if (text) yield { kind: "progress", event: { event: "tokens", candidate: index, text, tokens: 1 } };
+  }
 }
 
 function* itemsOf(chunk: Chunk): Generator<StreamItem> {

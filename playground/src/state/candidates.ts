@@ -84,12 +84,24 @@ class Draft {
     this.score(scores);
     const said = report.winner;
     this.winner = typeof said === "number" ? said : (said?.candidate ?? null);
-    if (this.winner === null || (!this.byId.has(this.winner) && this.byId.size === 0)) return;
+    // Independent samples are all answers: none of them won.
+    if (report.strategy === "sample") this.winner = null;
+    this.settle(report);
+    if (this.winner === null || this.byId.size === 0) return;
     const won = this.own(this.winner);
     won.state = "winner";
+    won.cutAt = null;
     if (typeof said === "object" && typeof said?.score === "number") won.score = said.score;
-    for (const id of [...this.byId.keys()]) {
-      if (this.byId.get(id)?.state === "alive") this.own(id).state = "lost";
+  }
+
+  /** Ends what still grew. A last checkpoint may "cut" answers that were whole already (best-of-n
+   *  scores only at the end): when all were finished, none of them was cut short. */
+  private settle(report: DecodeReport): void {
+    const whole = report.candidates && report.candidates.finished === report.candidates.started;
+    for (const [id, candidate] of [...this.byId]) {
+      if (candidate.state === "alive" || (candidate.state === "cut" && whole)) {
+        Object.assign(this.own(id), { state: "lost", cutAt: null });
+      }
     }
   }
 
@@ -124,6 +136,14 @@ class Draft {
     this.fresh.add(id);
     return mine;
   }
+}
+
+/** Nothing feeds the candidates any more, whether the stream was whole, stopped or broken. */
+export function endSearch(search: Search): Search {
+  const candidates = search.candidates.map((candidate) =>
+    candidate.state === "alive" ? { ...candidate, state: "lost" as const } : candidate,
+  );
+  return { ...search, candidates };
 }
 
 /** Best first: the winner, then by score, unscored last; ties keep the server's numbering. */

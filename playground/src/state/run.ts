@@ -3,7 +3,7 @@
 import type { ProgressEvent } from "../api/contract";
 import { streamCompletion, type StreamItem } from "../api/client";
 import { problemOf } from "../api/problem";
-import { applyProgress, emptySearch } from "./candidates";
+import { applyProgress, emptySearch, endSearch } from "./candidates";
 import { change, conversationOf, save } from "./chats";
 import { addAnswer, addTurn, type Answer, changeAnswer, editTurn, messagesFor, newAnswer } from "./conversation";
 import { readJson, writeText } from "./storage";
@@ -105,6 +105,12 @@ class Feed {
   finish(last: Partial<Answer>): void {
     this.patch = { ...this.patch, ...last, totalMs: performance.now() - this.started };
     this.write();
+    change(this.conversationId, (conversation) =>
+      changeAnswer(conversation, this.answerId, (answer) => ({
+        ...answer,
+        search: answer.search && endSearch(answer.search),
+      })),
+    );
   }
 
   private write(): void {

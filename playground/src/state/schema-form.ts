@@ -24,8 +24,18 @@ export interface Field {
 /** Keys the playground fills by other means: the two pickers, and candidates come as events. */
 const FILLED_ELSEWHERE = new Set(["strategy", "reward", "return_candidates"]);
 
+/** Limits that every strategy takes beside its own parameters. */
+const BUDGET: JsonSchema = {
+  properties: {
+    tokens: { type: "integer", minimum: 1, description: "Most tokens over all candidates." },
+    ms: { type: "number", minimum: 1, description: "Most milliseconds; the best answer so far is kept." },
+  },
+};
+
 export function fieldsOf(schema: JsonSchema): Field[] {
-  return collect(schema, schema, "").filter((field) => !FILLED_ELSEWHERE.has(field.name));
+  const own = collect(schema, schema, "").filter((field) => !FILLED_ELSEWHERE.has(field.name));
+  const budget = own.some((field) => field.name.startsWith("budget")) ? [] : collect(BUDGET, BUDGET, "budget.");
+  return [...own, ...budget];
 }
 
 function collect(root: JsonSchema, schema: JsonSchema, prefix: string): Field[] {
@@ -34,6 +44,7 @@ function collect(root: JsonSchema, schema: JsonSchema, prefix: string): Field[] 
     const own = resolve(root, raw);
     const name = prefix + key;
     if (own.const !== undefined) return [];
+    // One level is enough for a form: deeper objects are reachable by HTTP.
     if (own.properties) return prefix === "" ? collect(root, own, `${name}.`) : [];
     const field = fieldOf(name, own, required.has(key));
     return field ? [field] : [];

@@ -16,8 +16,8 @@ interface Props {
 
 export function stateWords(candidate: Candidate): string {
   if (candidate.state === "winner") return "winner";
-  if (candidate.state === "cut") return `cut at ${count(candidate.cutAt ?? 0)} tokens`;
-  return candidate.state === "lost" ? "finished" : "growing";
+  if (candidate.state === "cut") return `cut after ${plural(candidate.tokens, "token")}`;
+  return candidate.state === "lost" ? "ended" : "growing";
 }
 
 export function CandidateReader({ candidates, at, onMove, onClose }: Props) {

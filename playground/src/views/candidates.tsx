@@ -1,7 +1,7 @@
 /** The candidates of one answer, live: growing, scored, cut, and one of them chosen. */
 
 import { useState } from "preact/hooks";
-import { type Candidate, type Search, tokensOf } from "../state/candidates";
+import { type Candidate, ranked, type Search, tokensOf } from "../state/candidates";
 import { CandidateReader, stateWords } from "./candidate-reader";
 import { DecodeSummary } from "./decode-summary";
 import { Icon } from "./icon";
@@ -21,7 +21,10 @@ interface Props {
 export const Candidates = pure(function Candidates({ search, running, startOpen }: Props) {
   const [chosen, setChosen] = useState<boolean | null>(null);
   const [reading, setReading] = useState<number | null>(null);
-  const { candidates } = search;
+  const [byScore, setByScore] = useState(false);
+  // By number while they grow: tiles that change places cannot be followed by eye.
+  const sortable = search.winner !== null && search.candidates.length > 1;
+  const candidates = byScore && sortable ? ranked(search.candidates) : search.candidates;
   const open = chosen ?? startOpen;
   const dense = candidates.length > MOST_CARDS;
   const longest = Math.max(1, ...candidates.map((candidate) => candidate.tokens));
@@ -40,6 +43,11 @@ export const Candidates = pure(function Candidates({ search, running, startOpen 
           {running && search.winner === null ? `${count(candidates.length - cut)} growing` : null}
           {cut > 0 && <span>{count(cut)} cut</span>}
           <span>{plural(tokensOf(candidates), "token")}</span>
+          {open && sortable && (
+            <button type="button" class="sort" aria-pressed={byScore} onClick={() => setByScore(!byScore)}>
+              Best first
+            </button>
+          )}
         </span>
       </header>
       {open && (

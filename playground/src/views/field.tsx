@@ -3,6 +3,9 @@
 import { useId } from "preact/hooks";
 import { complaint, type Field, rangeOf, type Value } from "../state/schema-form";
 
+/** A slider with more steps than pixels to drag over is only a nuisance. */
+const MOST_STEPS = 200;
+
 interface Props {
   field: Field;
   value: Value | "";
@@ -10,9 +13,11 @@ interface Props {
   /** A slider helps where the schema gives both ends; sampling fields start out empty and have none. */
   slider?: boolean;
   brief?: boolean;
+  /** What an empty field means. */
+  empty?: string;
 }
 
-export function FieldInput({ field, value, onChange, slider, brief }: Props) {
+export function FieldInput({ field, value, onChange, slider, brief, empty = "default" }: Props) {
   const id = useId();
   const wrong = complaint(field, value);
   const range = rangeOf(field);
@@ -44,7 +49,7 @@ export function FieldInput({ field, value, onChange, slider, brief }: Props) {
       </label>
       {field.kind === "choice" ? (
         <select {...shared} value={String(value)} onChange={(event) => onChange(event.currentTarget.value)}>
-          {!field.required && field.initial === "" && <option value="">default</option>}
+          {!field.required && field.initial === "" && <option value="">{empty}</option>}
           {field.choices.map((choice) => (
             <option key={choice} value={choice}>
               {choice}
@@ -56,12 +61,12 @@ export function FieldInput({ field, value, onChange, slider, brief }: Props) {
           {...shared}
           type="text"
           value={String(value)}
-          placeholder="default"
+          placeholder={empty}
           autocomplete="off"
           onInput={(event) => onChange(event.currentTarget.value)}
         />
       ) : (
-        <NumberInput shared={shared} field={field} value={value} onChange={onChange} slider={slider === true} />
+        <NumberInput {...{ shared, field, value, onChange, empty }} slider={slider === true} />
       )}
       {wrong && (
         <p class="wrong" id={`${id}-wrong`}>
@@ -85,9 +90,10 @@ function About({ id, field, brief }: { id: string; field: Field; brief: boolean 
 interface NumberProps extends Pick<Props, "field" | "value" | "onChange"> {
   shared: Record<string, unknown>;
   slider: boolean;
+  empty: string;
 }
 
-function NumberInput({ shared, field, value, onChange, slider }: NumberProps) {
+function NumberInput({ shared, field, value, onChange, slider, empty }: NumberProps) {
   const low = field.minimum ?? field.above;
   const high = field.maximum ?? field.below;
   const box = (
@@ -99,11 +105,11 @@ function NumberInput({ shared, field, value, onChange, slider }: NumberProps) {
       min={low ?? undefined}
       max={high ?? undefined}
       value={String(value)}
-      placeholder="default"
+      placeholder={empty}
       onInput={(event) => onChange(event.currentTarget.value)}
     />
   );
-  if (!slider || low === null || high === null || high - low > 1024) return box;
+  if (!slider || low === null || high === null || high - low > MOST_STEPS) return box;
   const step = field.kind === "integer" ? 1 : (high - low) / 20;
   return (
     <div class="with-slider">

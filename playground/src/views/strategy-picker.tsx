@@ -3,12 +3,14 @@
 import { useId } from "preact/hooks";
 import type { Model } from "../api/contract";
 import { choose, settings } from "../state/run";
-import { fieldsOf, shownValues, type Value } from "../state/schema-form";
+import { type Field, fieldsOf, shownValues, type Value } from "../state/schema-form";
 import { catalogue } from "../state/server";
 import { chosenStrategy, needsReward } from "../state/settings";
 import { useStore } from "../state/store";
 import { FieldInput } from "./field";
 import { spoken } from "./wording";
+
+const isLimit = (field: Field) => field.name.startsWith("budget.");
 
 export function StrategyPicker({ model }: { model: Model | null }) {
   const id = useId();
@@ -25,6 +27,17 @@ export function StrategyPicker({ model }: { model: Model | null }) {
   const set = (name: string, value: Value | "") => {
     if (strategy) choose({ params: { ...chosen.params, [strategy.id]: { ...typed, [name]: value } } });
   };
+  const input = (field: Field) => (
+    <FieldInput
+      key={`${strategy?.id}.${field.name}`}
+      field={field}
+      value={values[field.name] ?? ""}
+      onChange={(value) => set(field.name, value)}
+      empty={isLimit(field) ? "none" : "default"}
+      brief={isLimit(field)}
+      slider
+    />
+  );
   return (
     <>
       <div class="field">
@@ -65,15 +78,8 @@ export function StrategyPicker({ model }: { model: Model | null }) {
           <p class="about">{rewards.find((one) => one.id === chosen.reward)?.summary ?? ""}</p>
         </div>
       )}
-      {fields.map((field) => (
-        <FieldInput
-          key={`${strategy?.id}.${field.name}`}
-          field={field}
-          value={values[field.name] ?? ""}
-          onChange={(value) => set(field.name, value)}
-          slider
-        />
-      ))}
+      {fields.filter((field) => !isLimit(field)).map(input)}
+      {fields.some(isLimit) && <div class="field-grid">{fields.filter(isLimit).map(input)}</div>}
       {strategy && Object.keys(typed).length > 0 && (
         <button
           type="button"
