@@ -7,6 +7,7 @@ import "./styles/layout.css";
 import "./styles/chat.css";
 import "./styles/messages.css";
 import "./styles/candidates.css";
+import "./styles/reader.css";
 import "./styles/sidebar.css";
 import "./styles/settings.css";
 
