@@ -12,7 +12,6 @@ class EngineSettings:
     """Sizes and limits. Raises InvalidRequest for impossible ones."""
 
     executor: str = "auto"  # "torch", or "auto": the best that runs here
-    kv_dtype: str = "auto"  # as the weights, or float32 / bfloat16 / float16
     block_size: int = 16  # tokens in a KV block
     kv_blocks: int | None = None  # None: as many as fit in kv_memory_mb
     kv_memory_mb: int = 1024

@@ -23,6 +23,7 @@ from tenfold.models.layout import expected_shapes
 from tenfold.models.lora import Adapter, is_adapter
 from tenfold.models.spec import DecoderSpec
 from tenfold.models.tokenizer import Tokenizer
+from tenfold.types import SamplingParams
 
 __all__ = ["LoadedModel", "embedded_names", "load_model", "load_tokenizer", "random_model"]
 
@@ -45,6 +46,10 @@ class LoadedModel:
     chat_template: ChatTemplate | None  # None: the model completes text but has no chat format
     generation: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+
+    def default_params(self) -> SamplingParams:
+        """Sampling as the checkpoint's author recommends it."""
+        return SamplingParams(**self.generation)
 
     def require_chat_template(self) -> ChatTemplate:
         """The chat template. Raises TemplateError if the model came without one."""

@@ -92,3 +92,10 @@ def reference_logits(
 def reference_scores(decoder: Decoder, token_ids: Tensor) -> Tensor:
     """Classification scores at every position, [tokens] -> [tokens, num_labels] float32."""
     return decoder.classify(reference_hidden(decoder, token_ids))
+
+
+def embed(decoder: Decoder, token_ids: list[int]) -> list[float]:
+    """The mean of a text's hidden states, scaled to length 1: [hidden_size] numbers."""
+    hidden = reference_hidden(decoder, torch.tensor(token_ids, device=decoder.device)).float()
+    vector: list[float] = torch.nn.functional.normalize(hidden.mean(0), dim=0).tolist()
+    return vector

@@ -20,7 +20,7 @@ from tenfold.engine.async_engine import AsyncEngine
 from tenfold.engine.settings import EngineSettings
 from tenfold.engine.stats import EngineStats
 from tenfold.errors import InvalidRequest, PromptTooLong
-from tenfold.models.loading import LoadedModel, load_model
+from tenfold.models.loading import DtypeName, LoadedModel, load_model
 from tenfold.models.reference import embed
 from tenfold.registry import Registry
 from tenfold.rewards.base import REWARDS, Answer, Reward
@@ -61,7 +61,7 @@ class AsyncLLM:
         cls,
         name: str,
         *,
-        dtype: str = "auto",
+        dtype: DtypeName = "auto",
         device: str = "cpu",
         adapters: Sequence[str] = (),
         settings: EngineSettings | None = None,
@@ -87,7 +87,7 @@ class AsyncLLM:
         chat = as_messages(messages)
         if not chat:
             raise InvalidRequest("there are no messages", param="messages")
-        text = self.model.chat_template.render(
+        text = self.model.require_chat_template().render(
             chat, tools=list(tools) if tools else None, **dict(template_kwargs or {})
         )
         ids = self.model.tokenizer.encode(text)
@@ -178,7 +178,7 @@ class LLM:
         self,
         model: str = "concierge",
         *,
-        dtype: str = "auto",
+        dtype: DtypeName = "auto",
         device: str = "cpu",
         adapters: Sequence[str] = (),
         settings: EngineSettings | None = None,

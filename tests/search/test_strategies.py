@@ -1,0 +1,89 @@
+"""The strategies on the mock model: the contract, and what each promises on top."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenfold.engine.async_engine import AsyncEngine
+from tenfold.engine.engine import Engine
+from tenfold.errors import InvalidRequest
+from tenfold.rewards.base import FunctionReward
+from tenfold.search.best_of_n import BestOfN
+from tenfold.search.events import CheckpointEvent, TokensEvent
+from tenfold.search.sample import Sample
+from tenfold.search.strategy import Request
+from tenfold.types import SamplingParams
+from tests.conformance.strategy import check_strategy, result_of, run
+from tests.engine.mock_model import EOS, LetterDetokenizer, MockExecutor
+
+
+def make_engine() -> AsyncEngine:
+    return AsyncEngine(
+        Engine(MockExecutor(64), LetterDetokenizer, eos_ids=[EOS], context_length=60)
+    )
+
+
+# An exact, independent oracle of what should win: the letter sum of the text.
+LETTERS = FunctionReward("letters", lambda _, a: sum(map(ord, a.text)) / 1000, partial_ok=True)
+WHOLE_ONLY = FunctionReward("whole", lambda _, a: float(len(a.text)))
+REQUEST = Request((1, 2, 3, 4, 5), SamplingParams(seed=9, max_tokens=12))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_sample_keeps_the_contract(n: int) -> None:
+    await check_strategy(make_engine, Sample(n=n))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+async def test_best_of_n_keeps_the_contract(n: int) -> None:
+    await check_strategy(make_engine, BestOfN(n=n), LETTERS)
+
+
+async def test_candidate_0_is_what_sample_gives() -> None:
+    engine = make_engine()
+    plain = result_of(await run(engine, Sample(), REQUEST)).completions[0]
+    searched = result_of(await run(engine, BestOfN(n=5), REQUEST, LETTERS))
+    first = searched.completions[searched.candidates.index(0)]
+    assert (first.text, first.token_ids) == (plain.text, plain.token_ids)
+    await engine.close()
+
+
+async def test_the_winner_is_the_argmax_of_the_same_samples() -> None:
+    engine = make_engine()
+    samples = result_of(await run(engine, Sample(n=9), REQUEST)).completions
+    best = result_of(await run(engine, BestOfN(n=9), REQUEST, LETTERS))
+    assert best.completions[0].text == max(
+        (s.text for s in samples), key=lambda t: sum(map(ord, t))
+    )
+    assert best.report.reward_calls == 1
+    assert best.report.started == 9
+    assert best.report.tokens_discarded == best.usage.generated - len(best.completions[0].token_ids)
+    await engine.close()
+
+
+async def test_a_reward_for_whole_answers_judges_what_the_deadline_left() -> None:
+    engine = make_engine()
+    events = await run(engine, BestOfN(n=4), REQUEST, WHOLE_ONLY)
+    checkpoint = next(e for e in events if isinstance(e, CheckpointEvent))
+    assert set(checkpoint.alive) | set(checkpoint.cut) == {0, 1, 2, 3}
+    await engine.close()
+
+
+async def test_selecting_without_a_reward_is_refused() -> None:
+    engine = make_engine()
+    with pytest.raises(InvalidRequest, match="needs a reward") as e:
+        await run(engine, BestOfN(n=2), REQUEST)
+    assert e.value.param == "decode.reward"
+    await engine.close()
+
+
+async def test_all_n_samples_share_the_prompts_computation() -> None:
+    engine = make_engine()
+    executor = engine._engine.executor
+    assert isinstance(executor, MockExecutor)
+    long = Request(tuple(range(21)), SamplingParams(seed=1, max_tokens=2, ignore_eos=True))
+    events = await run(engine, Sample(n=6), long)
+    assert len({e.candidate for e in events if isinstance(e, TokensEvent)}) == 6
+    computed = sum(len(b.token_ids) for b in executor.steps)
+    assert computed == 20 + 6 * 2, "the prompt once, its last token and one more for each"
+    await engine.close()
