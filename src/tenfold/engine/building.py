@@ -12,6 +12,7 @@ from tenfold.models.decoder import Decoder
 from tenfold.models.detokenizer import Detokenizer
 from tenfold.models.loading import LoadedModel
 from tenfold.models.tokenizer import Tokenizer
+from tenfold.models.tool_calls import markers, tool_format
 
 EXECUTORS = ("torch",)
 
@@ -49,14 +50,25 @@ def make_executor(decoder: Decoder, settings: EngineSettings) -> Executor:
 def build_engine(model: LoadedModel, settings: EngineSettings) -> AsyncEngine:
     """An engine for the model, its end-of-text tokens and its tokenizer."""
     tokenizer = model.tokenizer
+    shown = tool_marks(model)
     engine = Engine(
         make_executor(model.decoder, settings),
-        lambda prompt: Detokenizer(tokenizer, prefix=prompt),
+        lambda prompt: Detokenizer(tokenizer, prefix=prompt, keep=shown),
         eos_ids=tokenizer.eos_ids,
         context_length=settings.max_context or model.spec.max_positions,
         settings=settings,
     )
     return AsyncEngine(engine, constraint_factory(tokenizer))
+
+
+def tool_marks(model: LoadedModel) -> frozenset[int]:
+    """Special tokens that open and close tool calls: they must reach whoever parses the text."""
+    template = model.chat_template
+    form = tool_format(template.source) if template else None
+    if form is None:
+        return frozenset()
+    ids = (model.tokenizer.backend.token_to_id(text) for text in markers(form))
+    return frozenset(i for i in ids if i is not None)
 
 
 def constraint_factory(tokenizer: Tokenizer) -> ConstraintFactory | None:
