@@ -148,7 +148,9 @@ async def test_embeddings_in_both_formats(scripted: Scripted) -> None:
     ("body", "param"),
     [
         ({"input": ""}, "input"),
-        ({"input": ["a", ""]}, "input"),
+        ({"input": ["a", ""]}, "input.1"),
+        ({"input": [1, -1]}, "input.1"),
+        ({"input": {"text": "a"}}, "input"),
         ({"input": [999]}, "input"),
         ({"input": "a" * 3000}, "input"),
         ({"input": "a", "dimensions": 8}, "dimensions"),
