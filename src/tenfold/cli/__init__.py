@@ -1,1 +1,1 @@
-"""The command line, one file per command."""
+"""cli: the `tenfold` command. One file per command, imported when that command is called."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from tenfold.errors import TemplateError
 
 _START = 30.0  # seconds the process may take to say that it is ready
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TZ")
 _WORKER = Path(__file__).with_name("template_worker.py")
 
 
@@ -34,6 +35,8 @@ class TemplateProcess:
     def render(self, variables: str) -> str:
         """The text for variables given as JSON. Raises TemplateError as `ChatTemplate.render`."""
         with self._lock:
+            if self._child is not None and self._child.poll() is not None:
+                self._end()  # something outside ended it
             child = self._child or self._start()
             reply = self._exchange(child, variables)
         if "error" in reply:
@@ -50,12 +53,14 @@ class TemplateProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # The worker is run as a file, so that it imports jinja2 and nothing of tenfold.
+        # Of the environment it gets what a Python needs to start: no keys, no tokens.
+        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         paths = os.pathsep.join(p for p in sys.path if p)
         child = subprocess.Popen(
-            [sys.executable, str(_WORKER)],
+            [sys.executable, "-P", str(_WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**kept, "PYTHONPATH": paths},
             start_new_session=True,  # an interrupt in the terminal is the server's to handle
         )
         self._child = child

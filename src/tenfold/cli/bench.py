@@ -1,0 +1,72 @@
+"""`tenfold bench`."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tenfold.cli.machine import machine
+from tenfold.cli.output import console, notes
+from tenfold.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from tenfold.cli.benchmarks import Figures
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(help="which; none: list them")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="smaller and fewer runs")] = False,
+) -> None:
+    """Run a benchmark and print its figures."""
+    from tenfold.cli.benchmarks import NAMES, find
+
+    if name is None:
+        for known, what in NAMES.items():
+            console().print(f"{known:<12} {what}")
+        return
+    path = find(name)
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as e:
+        raise BackendUnavailable(
+            f"benchmark {name} needs {e.name}", hint=f"pip install {e.name}, or `make setup`"
+        ) from e
+    with notes().status(f"Measuring {name}{' (quick)' if quick else ''} ..."):
+        measured: Figures = module.run(quick)
+    envelope = {
+        "name": name,
+        "machine": machine(),
+        "figures": dict(measured.figures),
+        "settings": {"quick": quick, **measured.settings},
+    }
+    if json_file is not None:
+        json_file.write_text(json.dumps(envelope, indent=2) + "\n", encoding="utf-8")
+    _print(name, measured)
+
+
+def _print(name: str, measured: Figures) -> None:
+    from rich.table import Table
+
+    m = machine()
+    table = Table("figure", "measured", "bound", "", title=f"tenfold bench {name}")
+    for key, value in measured.figures.items():
+        bound = measured.bounds.get(key, "")
+        verdict = "" if not bound else "[green]ok[/green]" if holds(value, bound) else "[red]no[/]"
+        table.add_row(key, f"{value:.4g}", bound, verdict)
+    out = console()
+    out.print(table)
+    out.print(
+        f"{m['cpu']}, {m['cores']} cores, {m['isa']}, torch {m['torch']}, commit {m['commit']}",
+        style="dim",
+    )
+
+
+def holds(value: float, bound: str) -> bool:
+    """Whether a figure keeps a bound such as ">= 1.3" or "<= 0"."""
+    sign, _, limit = bound.partition(" ")
+    return value >= float(limit) if sign == ">=" else value <= float(limit)

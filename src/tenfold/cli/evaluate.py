@@ -1,0 +1,167 @@
+"""`tenfold eval`: a file of prompts, any strategy, one result line at a time.
+
+Each result is appended and flushed as soon as it is there, so that a run that was killed goes on
+where it stopped: the same command again answers only what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenfold.cli import arguments as a
+from tenfold.cli.evaluation import Question, ResultFile, questions, summary
+from tenfold.cli.output import console, notes, write_json
+from tenfold.cli.rewards import final_number, gsm8k_oracle
+from tenfold.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from tenfold.search.llm import AsyncLLM
+    from tenfold.search.options import DecodeOptions
+    from tenfold.types import SamplingParams
+
+ORACLE = "gsm8k"
+
+
+def command(
+    file: Annotated[
+        Path,
+        typer.Argument(help='JSONL: {"question", "answer"} as GSM8K, or {"prompt" or "messages"}'),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="results; default FILE.results.jsonl")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="prompts in flight")] = 8,
+    restart: Annotated[bool, typer.Option("--restart", help="forget earlier results")] = False,
+    model: a.Model = "concierge",
+    strategy: a.StrategyName = None,
+    n: a.Candidates = None,
+    reward: a.RewardName = None,
+    decode: a.DecodePairs = None,
+    decode_json: a.DecodeJson = None,
+    temperature: a.Temperature = None,
+    top_p: a.TopP = None,
+    max_tokens: a.MaxTokens = None,
+    seed: a.Seed = 0,
+    dtype: a.Dtype = "auto",
+    adapter: a.Adapters = None,
+    executor: a.Executor = "auto",
+    kv_memory_mb: a.KvMemory = 1024,
+    as_json: a.AsJson = False,
+) -> None:
+    """Answer a file of prompts and measure how many are right.
+
+    Questions in GSM8K's format are judged by exact match of the final number. The reward `gsm8k`
+    reads the answer key: it measures what perfect selection would give (an oracle), nothing else.
+    """
+    chosen = a.decode_object(strategy, n, reward, decode, decode_json)
+    asked = questions(file, limit)
+    sampled = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
+    settings = {"model": model, "dtype": dtype, "decode": chosen, "sampling": sampled}
+    results = ResultFile(out or file.with_suffix(".results.jsonl"), settings, restart=restart)
+    missing = [q for q in asked if q.id not in results.done]
+    if missing:
+        load = a.Load(model, dtype, tuple(adapter or ()), executor, kv_memory_mb)
+        with notes().status(f"Loading {model} ..."):
+            llm = load.llm()
+        asyncio.run(
+            _everything(llm, missing, len(asked), chosen, reward, sampled, concurrency, results)
+        )
+    wanted = {q.id for q in asked}
+    found = summary([r for key, r in results.done.items() if key in wanted])
+    found["results"] = str(results.path)
+    if chosen.get("reward") == ORACLE:
+        found["oracle"] = True
+    if as_json:
+        write_json(found)
+    else:
+        _print(found)
+
+
+async def _everything(
+    llm: AsyncLLM,
+    missing: list[Question],
+    total: int,
+    chosen: dict[str, Any],
+    reward: str | None,
+    sampled: dict[str, Any],
+    concurrency: int,
+    results: ResultFile,
+) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("eval"), BarColumn(), MofNCompleteColumn(), Remaining())
+    try:
+        a.add_reward(llm.rewards, reward)
+        key = {q.text: q.gold for q in missing if q.gold is not None}
+        if key and ORACLE not in llm.rewards:
+            llm.rewards.register(ORACLE, lambda: gsm8k_oracle(key))
+        options = a.options(llm, chosen)
+        base = llm.model.default_params()
+        gate = asyncio.Semaphore(concurrency)
+        with Progress(*columns, console=notes()) as progress, results:
+            task = progress.add_task("eval", total=total, completed=total - len(missing))
+            async with asyncio.TaskGroup() as group:
+                for question in missing:
+                    params = _seeded(base, sampled, question)
+                    group.create_task(
+                        _one(llm, question, params, options, gate, results, progress, task)
+                    )
+    except* InvalidRequest as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        await llm.close()
+
+
+def _seeded(base: SamplingParams, sampled: dict[str, Any], question: Question) -> SamplingParams:
+    # Its own seed for every question, so that a resumed run gives what an unbroken one gives.
+    seed = sampled["seed"]
+    given = {**sampled, "seed": None if seed is None else seed + question.id}
+    return a.sampling(base, **given)
+
+
+async def _one(
+    llm: AsyncLLM,
+    question: Question,
+    params: SamplingParams,
+    options: DecodeOptions,
+    gate: asyncio.Semaphore,
+    results: ResultFile,
+    progress: Progress,
+    task: Any,
+) -> None:
+    from tenfold.cli.generate import request_of, result_json
+
+    async with gate:
+        result = await llm.generate(request_of(llm, question.item, params), options)
+    record = {"id": question.id, **result_json(result)}
+    if question.gold is not None:
+        record |= {"gold": question.gold, "found": final_number(record["text"])}
+        record["right"] = record["found"] == question.gold
+        record["right_candidates"] = sum(
+            final_number(c["text"]) == question.gold for c in record["candidates"]
+        )
+    results.add(record)
+    progress.advance(task)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table("figure", "value", title="tenfold eval")
+    for name, value in found.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    console().print(table)
+    if found.get("oracle"):
+        console().print(
+            "The reward gsm8k reads the answer key: this is the bound for perfect selection, "
+            "not a result of the model.",
+            style="yellow",
+        )

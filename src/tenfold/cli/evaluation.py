@@ -1,0 +1,124 @@
+"""What `tenfold eval` reads and writes: questions, and a results file that survives a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from tenfold.cli.generate import read_jsonl
+from tenfold.cli.rewards import final_number
+from tenfold.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One line of the file; `gold` is the right number where the line knows it."""
+
+    id: int
+    text: str
+    item: dict[str, Any]
+    gold: str | None = None
+
+
+def questions(file: Path, limit: int | None = None) -> list[Question]:
+    """The questions of a JSONL file. Raises InvalidRequest for a line that asks nothing."""
+    found = []
+    for number, item in enumerate(read_jsonl(file)):
+        if limit is not None and number >= limit:
+            break
+        if isinstance(item.get("question"), str):
+            gold = final_number(str(item["answer"])) if "####" in str(item.get("answer")) else None
+            found.append(Question(number, item["question"], {"prompt": item["question"]}, gold))
+        elif isinstance(item.get("prompt"), str) or isinstance(item.get("messages"), list):
+            messages = item.get("messages") or [{"content": item.get("prompt")}]
+            last = messages[-1]
+            text = str(last.get("content")) if isinstance(last, dict) else ""
+            found.append(Question(number, text, item))
+        else:
+            raise InvalidRequest(
+                f"{file}, object {number + 1} has no question, prompt or messages",
+                hint='GSM8K\'s format is {"question": ..., "answer": "... #### 42"}',
+            )
+    if not found:
+        raise InvalidRequest(f"{file} holds no questions")
+    return found
+
+
+class ResultFile:
+    """Results by question, appended line by line; the first line holds the run's settings.
+
+    A line that a crash left unfinished is cut off. Raises InvalidRequest when the file was written
+    with other settings.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, restart: bool = False) -> None:
+        self.path = path
+        self.done: dict[int, dict[str, Any]] = {}
+        self._settings = settings
+        self._file: TextIO | None = None
+        if restart:
+            path.unlink(missing_ok=True)
+        if path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        lines = whole.decode("utf-8").splitlines()
+        try:
+            records = [json.loads(line) for line in lines]
+            before = records[0]["settings"] if records else self._settings
+            self.done = {int(r["id"]): r for r in records[1:]}
+        except (ValueError, KeyError, TypeError):
+            raise InvalidRequest(
+                f"{self.path} is not a results file", hint="choose another --out"
+            ) from None
+        if before != self._settings:
+            raise InvalidRequest(
+                f"{self.path} was written with other settings: {json.dumps(before)}",
+                hint="choose another --out, or --restart to begin anew",
+            )
+        if len(whole) < len(data):
+            with self.path.open("r+b") as f:
+                f.truncate(len(whole))
+
+    def __enter__(self) -> ResultFile:
+        self._file = self.path.open("a", encoding="utf-8")
+        if self._file.tell() == 0:
+            self._write({"settings": self._settings})
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._file is not None
+        self._file.close()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends a result; it is in the file when this returns."""
+        self._write(record)
+        self.done[int(record["id"])] = record
+
+    def _write(self, value: dict[str, Any]) -> None:
+        assert self._file is not None, "enter the file before adding to it"
+        self._file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of a run: how many, how many right, what they cost."""
+    count = len(records)
+    figures: dict[str, Any] = {"questions": count}
+    judged = [r for r in records if "right" in r]
+    if judged:
+        figures["right"] = sum(r["right"] for r in judged)
+        figures["accuracy"] = figures["right"] / len(judged)
+        figures["any_returned_candidate_right"] = sum(
+            r["right_candidates"] > 0 for r in judged
+        ) / len(judged)
+    tokens = sum(r["tokens_generated"] for r in records)
+    figures["tokens_generated"] = tokens
+    figures["tokens_per_question"] = tokens / max(1, count)
+    figures["ms_per_question"] = sum(r["ms"] for r in records) / max(1, count)
+    return figures

@@ -1,0 +1,135 @@
+"""`tenfold generate`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenfold.cli import arguments as a
+from tenfold.cli.output import write_line
+from tenfold.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from tenfold.search.events import ResultEvent
+    from tenfold.search.llm import AsyncLLM
+    from tenfold.search.strategy import Request
+    from tenfold.types import SamplingParams
+
+
+def command(
+    prompt: Annotated[str | None, typer.Argument(help="the prompt; none: standard input")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help='JSONL: {"prompt": ...} or {"messages": [...]} a line'),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="continue the text, no chat template")] = False,
+    model: a.Model = "concierge",
+    strategy: a.StrategyName = None,
+    n: a.Candidates = None,
+    reward: a.RewardName = None,
+    decode: a.DecodePairs = None,
+    decode_json: a.DecodeJson = None,
+    temperature: a.Temperature = None,
+    top_p: a.TopP = None,
+    max_tokens: a.MaxTokens = None,
+    seed: a.Seed = None,
+    dtype: a.Dtype = "auto",
+    adapter: a.Adapters = None,
+    executor: a.Executor = "auto",
+    kv_memory_mb: a.KvMemory = 1024,
+    as_json: a.AsJson = False,
+) -> None:
+    """Generate text from prompts."""
+    chosen = a.decode_object(strategy, n, reward, decode, decode_json)
+    items = list(_items(prompt, file))
+    llm = a.Load(model, dtype, tuple(adapter or ()), executor, kv_memory_mb).llm()
+    params = a.sampling(
+        llm.model.default_params(),
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
+
+    async def everything() -> None:
+        try:
+            a.add_reward(llm.rewards, reward)
+            options = a.options(llm, chosen)
+            requests = [request_of(llm, item, params, raw=raw) for item in items]
+            pending = [asyncio.ensure_future(llm.generate(r, options)) for r in requests]
+            for item, future in zip(items, pending, strict=True):  # in order, as they are ready
+                result = await future
+                if as_json or file is not None:
+                    write_line({**item, **result_json(result)})
+                else:
+                    sys.stdout.write(result.completions[0].text + "\n")
+        finally:
+            await llm.close()
+
+    asyncio.run(everything())
+
+
+def _items(prompt: str | None, file: Path | None) -> Iterator[dict[str, Any]]:
+    if file is None:
+        text = prompt if prompt is not None else sys.stdin.read()
+        if not text.strip():
+            raise InvalidRequest("there is no prompt", hint="give it as an argument or by a pipe")
+        yield {"prompt": text}
+        return
+    if prompt is not None:
+        raise InvalidRequest("give a prompt or --file, not both", param="prompt")
+    yield from read_jsonl(file)
+
+
+def read_jsonl(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file; raises InvalidRequest with the line's number."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise InvalidRequest(f"{file} cannot be read: {e}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as e:
+            raise InvalidRequest(f"{file}, line {number}: {e}") from None
+        if not isinstance(value, dict):
+            raise InvalidRequest(f"{file}, line {number} is not an object")
+        yield value
+
+
+def request_of(
+    llm: AsyncLLM, item: dict[str, Any], params: SamplingParams, *, raw: bool = False
+) -> Request:
+    """A request from `{"prompt": ...}` or `{"messages": [...]}`."""
+    if isinstance(item.get("messages"), list):
+        return llm.chat_request(item["messages"], params)
+    prompt = item.get("prompt")
+    if not isinstance(prompt, str):
+        raise InvalidRequest("each line needs a prompt or messages", param="prompt")
+    if raw or llm.model.chat_template is None:
+        return llm.text_request(prompt, params)
+    return llm.chat_request([{"role": "user", "content": prompt}], params)
+
+
+def result_json(result: ResultEvent) -> dict[str, Any]:
+    """A result for programs: the answer, all candidates, what it cost."""
+    report = result.report
+    return {
+        "text": result.completions[0].text,
+        "finish_reason": result.completions[0].finish_reason,
+        "candidates": [
+            {"candidate": i, "text": c.text, "score": c.score, "finish_reason": c.finish_reason}
+            for i, c in zip(result.candidates, result.completions, strict=True)
+        ],
+        "strategy": report.strategy,
+        "tokens_generated": report.tokens_generated,
+        "ms": round(report.ms, 1),
+    }
