@@ -34,6 +34,16 @@ async def test_all_four_forms_of_a_prompt(scripted: Scripted) -> None:
     assert llm.stats().occupancy.blocks_used == 0
 
 
+async def test_a_request_takes_one_place_whatever_it_holds(scripted: Scripted) -> None:
+    settings = ServerSettings(max_running=1, max_waiting=0)
+    body = {"prompt": ["a", "b", "c"], "n": 2}
+    async with client_of(scripted(), settings) as http:
+        for stream in (False, True):
+            response = await http.post(PATH, json=body | {"stream": stream})
+            assert response.status_code == 200
+            assert "error" not in response.text
+
+
 async def test_a_stream_of_several_prompts(scripted: Scripted) -> None:
     llm = scripted(Script(answers=["one", "two"]))
     body = {
@@ -148,7 +158,9 @@ async def test_embeddings_in_both_formats(scripted: Scripted) -> None:
     ("body", "param"),
     [
         ({"input": ""}, "input"),
-        ({"input": ["a", ""]}, "input"),
+        ({"input": ["a", ""]}, "input.1"),
+        ({"input": [1, -1]}, "input.1"),
+        ({"input": {"text": "a"}}, "input"),
         ({"input": [999]}, "input"),
         ({"input": "a" * 3000}, "input"),
         ({"input": "a", "dimensions": 8}, "dimensions"),
@@ -172,6 +184,8 @@ async def test_scores_are_the_models_own(scripted: Scripted) -> None:
     async with client_of(llm) as http:
         answer = (await http.post("/v1/score", json=body)).json()
         unknown = await http.post("/v1/score", json=body | {"reward": "logprobs"})
+        long = await http.post("/v1/score", json=body | {"candidates": ["a", "b" * 3000]})
+    assert (long.status_code, long.json()["error"]["param"]) == (400, "candidates.1")
     encode = llm.model.tokenizer.encode
     prompt, yes = encode("<|user|>Hi<|end|><|assistant|>"), encode("yes")
     logits = reference_logits(llm.model.decoder, torch.tensor(prompt + yes))

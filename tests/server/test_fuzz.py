@@ -50,7 +50,7 @@ OPERATIONS = [
     "GET /metrics",
 ]
 BOUNDED = settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
@@ -70,14 +70,16 @@ def operations() -> Iterator[dict[str, Any]]:
     model.chat_template.close()
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [(name, GenerationMode.POSITIVE) for name in OPERATIONS]
+    # The others take no input that could be wrong.
+    + [(name, GenerationMode.NEGATIVE) for name in OPERATIONS if name.startswith("POST")],
+)
 def test_whatever_is_sent_is_answered_as_documented(
     operations: dict[str, Any], name: str, mode: GenerationMode
 ) -> None:
     operation = operations[name]
-    if mode is GenerationMode.NEGATIVE and name.startswith("GET"):
-        pytest.skip("takes no input that could be wrong")
 
     @BOUNDED
     @given(case=operation.as_strategy(generation_mode=mode))

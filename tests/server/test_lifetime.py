@@ -173,3 +173,13 @@ async def test_the_token_budget_is_a_length(scripted: Scripted) -> None:
     assert answer["decode"]["stopped_by"] == "budget"
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["completion_tokens"] == 10
+
+
+def test_stopping_ends_a_stream_that_would_not_end(scripted: Scripted) -> None:
+    llm = scripted(Script(answers=[LONG], per_step=1, delay_s=0.05))
+    with running(llm, ServerSettings(shutdown_s=1)) as address:
+        sock = connect(address)
+        sock.sendall(post(ask(stream=True)))
+        wait_until(lambda: blocks(llm) == 1)
+    sock.close()
+    assert blocks(llm) == 0

@@ -60,7 +60,7 @@ def create_app(llm: AsyncLLM, settings: ServerSettings | None = None) -> FastAPI
     _describing(router, ctx)
     app.include_router(router)
     _playground(app, chosen.static_folder or STATIC)
-    app.openapi = _described(app)  # type: ignore[method-assign]
+    app.openapi = _described(app, keys=bool(chosen.api_keys))  # type: ignore[method-assign]
     if chosen.api_keys:
         app.add_middleware(ApiKeys, keys=chosen.api_keys)
     if chosen.cors_origins:
@@ -76,7 +76,8 @@ def create_app(llm: AsyncLLM, settings: ServerSettings | None = None) -> FastAPI
 
 
 def _streamable(model: type[Any]) -> dict[int | str, dict[str, Any]]:
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+    stream = {"text/event-stream": {"schema": event}}
     ok = {"model": model, "content": stream, "description": "The answer, whole or as events"}
     return {200: ok, **errors.GENERATES}
 
@@ -166,7 +167,7 @@ def _playground(app: FastAPI, folder: Path) -> None:
     app.add_api_route("/", serve(folder / "index.html"), include_in_schema=False)
 
 
-def _described(app: FastAPI) -> Callable[[], dict[str, Any]]:
+def _described(app: FastAPI, *, keys: bool) -> Callable[[], dict[str, Any]]:
     """The OpenAPI description without the framework's own validation errors, which never occur."""
     describe = app.openapi
 
@@ -178,6 +179,10 @@ def _described(app: FastAPI) -> Callable[[], dict[str, Any]]:
                     operation["responses"].pop("422", None)
             for name in ("HTTPValidationError", "ValidationError"):
                 description["components"]["schemas"].pop(name, None)
+            if keys:
+                bearer = {"type": "http", "scheme": "bearer"}
+                description["components"]["securitySchemes"] = {"key": bearer}
+                description["security"] = [{"key": []}]
             app.openapi_schema = description
         return app.openapi_schema
 

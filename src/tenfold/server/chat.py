@@ -78,7 +78,8 @@ async def _whole(
     request: Request,
     identity: dict[str, Any],
 ) -> wire.ChatCompletion:
-    result = await result_of(ctx, plan, request)
+    async with ctx.admission.place(plan.deadline_s):
+        result = await result_of(ctx, plan, request)
     answer = wire.ChatCompletion(
         **identity,
         object="chat.completion",

@@ -85,7 +85,11 @@ class ChatStream:
 
     async def chunks(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """All chunks of the stream."""
-        async with aclosing(run_plan(self._ctx, self._plan, request)) as events:
+        ctx, plan = self._ctx, self._plan
+        async with (
+            ctx.admission.place(plan.deadline_s),
+            aclosing(run_plan(ctx, plan, request)) as events,
+        ):
             async for event in events:
                 for chunk in self._on(event):
                     yield chunk

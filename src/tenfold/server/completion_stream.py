@@ -74,7 +74,8 @@ class CompletionStream:
     async def chunks(self, requests: Sequence[Request]) -> AsyncGenerator[Chunk, None]:
         """All chunks of the stream, the prompts' interleaved as they come."""
         runs = [run_plan(self._ctx, self._plan, r) for r in requests]
-        async with aclosing(_merged(runs)) as events:
+        place = self._ctx.admission.place(self._plan.deadline_s)
+        async with place, aclosing(_merged(runs)) as events:
             async for prompt, event in events:
                 for chunk in self._on(prompt, event):
                     yield chunk

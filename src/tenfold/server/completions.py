@@ -106,7 +106,8 @@ async def _whole(
     prompts: list[Prompt],
     identity: dict[str, Any],
 ) -> wire.TextCompletion:
-    results = await together([result_of(ctx, plan, p.request) for p in prompts])
+    async with ctx.admission.place(plan.deadline_s):
+        results = await together([result_of(ctx, plan, p.request) for p in prompts])
     choices: list[wire.TextChoice] = []
     for prompt, result in zip(prompts, results, strict=True):
         reported = plan.reports and len(prompts) > 1

@@ -10,7 +10,7 @@ from fastapi import Request as HttpRequest
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from tenfold.errors import InvalidRequest, UnknownName
+from tenfold.errors import InvalidRequest, PromptTooLong, UnknownName
 from tenfold.search.llm import Scores
 from tenfold.search.strategy import Request
 from tenfold.server.context import Context
@@ -92,6 +92,15 @@ async def score(ctx: Context, body: wire.ScoreRequest, http: HttpRequest) -> Res
         raise UnknownName("reward", name, ctx.llm.rewards, param="reward")
     _count(len(body.candidates), ctx.settings.max_inputs, "candidates")
     prompt = await chat_prompt(ctx, body.messages, ctx.llm.model.default_params())
+    for i, text in enumerate(body.candidates):
+        size = len(prompt.prompt_ids) + len(ctx.llm.model.tokenizer.encode(text))
+        if size > ctx.llm.context_length:
+            raise PromptTooLong(
+                f"prompt and candidate have {size} tokens; the context holds "
+                f"{ctx.llm.context_length}",
+                param=f"candidates.{i}",
+                hint="shorten one of them",
+            )
     seconds = ctx.settings.max_ms / 1000
     work = _scores(ctx, prompt, body.candidates, name, seconds)
     scores = await while_connected(http.receive, work, seconds)

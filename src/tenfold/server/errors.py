@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -144,34 +145,42 @@ def _http(error: StarletteHTTPException) -> Failure:
 _ARMS = frozenset({"str", "int", "float", "bool", "dict", "constrained-str", "none"})
 
 
+def _is_arm(step: int | str) -> bool:
+    return isinstance(step, str) and (step in _ARMS or "[" in step or step[:1].isupper())
+
+
 def dotted(loc: Sequence[int | str]) -> str | None:
     """`("body", "messages", 0, "role")` as `messages.0.role`."""
-    steps = [
-        str(step)
-        for step in loc[1:]
-        if isinstance(step, int) or (step not in _ARMS and "[" not in step and step[:1].islower())
-    ]
-    return ".".join(steps) or None
+    return ".".join(str(step) for step in loc[1:] if not _is_arm(step)) or None
+
+
+def _meant(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first error; in a union, the first of the arm that came furthest with fewest errors."""
+    loc = errors[0]["loc"]
+    at = next((i for i, step in enumerate(loc) if _is_arm(step)), None)
+    if at is None:
+        return errors[0]
+    arms: defaultdict[int | str, list[Mapping[str, Any]]] = defaultdict(list)
+    for error in errors:
+        if error["loc"][:at] == loc[:at] and len(error["loc"]) > at:
+            arms[error["loc"][at]].append(error)
+    best = max(arms.values(), key=lambda arm: (max(len(e["loc"]) for e in arm), -len(arm)))
+    return best[0]
 
 
 def _validation(errors: Sequence[Mapping[str, Any]]) -> Failure:
-    """The first error; of a union's arms, the one that came furthest, since that was meant."""
-    first = errors[0]
-    param = dotted(first["loc"])
-    arms = [e for e in errors if (dotted(e["loc"]) or "").startswith(param or "")]
-    best = max(arms, key=lambda e: (e["type"] == "unknown_field", len(e["loc"])))
+    best = _meant(errors)
     param = dotted(best["loc"])
+    text = str(best["msg"])
     if best["type"] == "unknown_field":
         field = str(best["ctx"]["field"])
-        return Failure(
-            400, str(best["msg"]), f"{param}.{field}" if param else field, "unknown_field"
-        )
+        return Failure(400, text, f"{param}.{field}" if param else field, "unknown_field")
     if best["loc"] == ("body",):
         message = "the request needs a JSON object as its body"
         return Failure(400, message, None, "invalid_body")
-    text = str(best["msg"])
-    if best["type"] not in ("unsupported_content",):
-        text = f"{param}: {text[:1].lower()}{text[1:]}"
+    if best["type"] == "unsupported_content":
+        return Failure(400, text, param, "unsupported_content")
+    text = f"{param}: {text[:1].lower()}{text[1:]}"
     code = "missing_field" if best["type"] == "missing" else "invalid_value"
     return Failure(400, text, param, code)
 

@@ -14,26 +14,39 @@ from tenfold.search.strategy import Request
 from tenfold.server.context import Context
 from tenfold.server.plan import Plan
 from tenfold.server.wire import answers as wire
-from tenfold.types import FinishReason, Usage
+from tenfold.types import FinishReason, SamplingParams, Usage
+
+_NEUTRAL = SamplingParams()
+_ECHOED = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "max_tokens",
+    "min_tokens",
+    "seed",
+)
 
 
 async def run_plan(ctx: Context, plan: Plan, request: Request) -> AsyncGenerator[Event, None]:
     """The strategy's events, ending with its result; closing it early frees the KV blocks.
 
+    The caller holds a place (`ctx.admission`): one for a request, however many prompts it has.
     Raises DeadlineExceeded when time ran out before the first token.
     """
     first: float | None = None
-    async with ctx.admission.place(plan.deadline_s):
-        events = ctx.llm.stream(request, plan.options_now())
-        async with aclosing(events):
-            async for event in events:
-                if first is None and isinstance(event, TokensEvent) and event.token_ids:
-                    first = time.monotonic()
-                    ctx.metrics.first_token.observe(first - plan.arrived)
-                if isinstance(event, ResultEvent):
-                    _refuse_nothing(event)
-                    _measure(ctx, plan, event, first)
-                yield event
+    async with aclosing(ctx.llm.stream(request, plan.options_now())) as events:
+        async for event in events:
+            if first is None and isinstance(event, TokensEvent) and event.token_ids:
+                first = time.monotonic()
+                ctx.metrics.first_token.observe(first - plan.arrived)
+            if isinstance(event, ResultEvent):
+                _refuse_nothing(event)
+                _measure(ctx, plan, event, first)
+            yield event
 
 
 def _refuse_nothing(result: ResultEvent) -> None:
@@ -113,6 +126,11 @@ def report_of(plan: Plan, result: ResultEvent) -> wire.DecodeReport:
         report.budget = {"tokens": plan.asked.tokens, "ms": plan.asked.ms}
     if plan.preset is not None:
         report.preset = plan.preset
+    report.sampling = {
+        name: value
+        for name in _ECHOED
+        if (value := getattr(plan.params, name)) != getattr(_NEUTRAL, name)
+    }
     return report
 
 

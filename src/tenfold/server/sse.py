@@ -100,10 +100,25 @@ class EventStream(Response):
         )
         item: bytes | Exception | None = first
         while isinstance(item, bytes):
-            await send({"type": "http.response.body", "body": item, "more_body": True})
-            item = await _next(queue, self.keep_alive_s)
+            body, item = _all_ready(item, queue)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            if item == b"":
+                item = await _next(queue, self.keep_alive_s)
         tail = DONE if item is None else event(failure_of(item).body()) + DONE
         await send({"type": "http.response.body", "body": tail, "more_body": False})
+
+
+def _all_ready(
+    first: bytes, queue: asyncio.Queue[bytes | Exception | None]
+) -> tuple[bytes, bytes | Exception | None]:
+    """All events that are there already, for one write, and what ends them (`b""`: nothing yet)."""
+    parts = [first]
+    while not queue.empty():
+        item = queue.get_nowait()
+        if not isinstance(item, bytes):
+            return b"".join(parts), item
+        parts.append(item)
+    return b"".join(parts), b""
 
 
 async def _next(

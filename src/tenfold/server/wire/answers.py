@@ -91,6 +91,7 @@ class DecodeReport(Answer):
     stopped_by: str
     budget: dict[str, float | None] | None = None
     preset: str | None = None
+    sampling: dict[str, float | None] | None = None  # values that are not neutral
 
 
 class TopLogprob(Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from tenfold.server.wire.base import Wire
@@ -56,10 +56,10 @@ class AssistantToolCall(Wire):
     index: int | None = None  # left there by clients that glue streamed calls together
 
 
-_SOME_TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
-_NO_CALLS = {"tool_calls": {"type": "null"}}
+_SOME_TEXT: JsonValue = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
+_NO_CALLS: dict[str, JsonValue] = {"tool_calls": {"type": "null"}}
 # Which fields go with which role; `messages.to_messages` checks it and says what is missing.
-_ROLES = [
+_ROLES: list[JsonValue] = [
     {
         "properties": {
             "role": {"enum": ["system", "developer", "user"]},
