@@ -188,6 +188,11 @@ def test_the_process_comes_back_after_a_kill() -> None:
     assert template.render(TALK[:1]) == "fine"
     template.close()
     assert template.render(TALK[:1]) == "fine"
+    child = template._process._child
+    assert child is not None
+    child.kill()
+    child.wait()
+    assert template.render(TALK[:1]) == "fine"
     template.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tenfold.errors import CheckpointError, UnknownName
+from tenfold.errors import CheckpointError, TemplateError, UnknownName
 from tenfold.models import folders, loading
 from tenfold.models.checkpoint import save_checkpoint
 from tenfold.models.loading import RandomTensors, load_model, load_tokenizer, random_model
@@ -42,6 +42,8 @@ def test_a_folder(tmp_path: Path) -> None:
     assert model.generation == {"temperature": 0.6, "top_k": 20}
     assert model.tokenizer.eos_ids == {2, 3}
     assert model.chat_template is None
+    with pytest.raises(TemplateError, match="has no chat template"):
+        model.require_chat_template()
     expected = reference_logits(random_model(SPEC, 1), IDS)
     assert torch.equal(reference_logits(model.decoder, IDS), expected)
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
@@ -127,7 +129,9 @@ def test_random_models_repeat() -> None:
     assert random_model(SPEC, 0, torch.bfloat16).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("module", ["tokenizer", "detokenizer", "tool_calls", "spec", "folders"])
+@pytest.mark.parametrize(
+    "module", ["tokenizer", "detokenizer", "tool_calls", "spec", "folders", "chat_template"]
+)
 def test_light_modules_import_no_torch(module: str) -> None:
     code = f"import sys, tenfold.models.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

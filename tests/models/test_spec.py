@@ -107,6 +107,11 @@ def test_rope_survives_its_own_config(scaling: dict[str, Any] | None) -> None:
     assert spec.rope.theta == 3e4
 
 
+def test_yarn_stretches_the_context() -> None:
+    spec = DecoderSpec.from_hf({**LLAMA, "rope_scaling": YARN})
+    assert spec.max_positions == 512
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"model_type": "gpt2"}, r"'gpt2' is not supported \(supported: granite, llama, mistral"),
     ({"model_type": None}, "None is not supported"),

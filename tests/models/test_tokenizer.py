@@ -165,6 +165,24 @@ def test_a_prefix_keeps_the_space_of_the_first_word() -> None:
     assert "".join(detokenizer.push(i) for i in answer) + detokenizer.flush() == " brown"
 
 
+@exact
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_prefix_is_never_shown_again(kind: str, data: st.DataObject) -> None:
+    tokenizer = TOKENIZERS[kind]
+    prompt, answer = data.draw(texts), data.draw(texts)
+    before, after = tokenizer.encode(prompt), tokenizer.encode(answer)
+    detokenizer = Detokenizer(tokenizer, prefix=before)
+    shown = "".join(detokenizer.push(i) for i in after) + detokenizer.flush()
+    assert tokenizer.decode(before) + shown == tokenizer.decode(before + after)
+
+
+def test_lone_surrogates_count_as_broken_characters() -> None:
+    tokenizer = TOKENIZERS["byte_level"]
+    assert tokenizer.encode("a\ud800b") == tokenizer.encode("a\ufffdb")
+    assert tokenizer.encode("\ud83d\ude00") == tokenizer.encode("😀")
+
+
 def test_kept_special_tokens_are_shown() -> None:
     tokenizer = TOKENIZERS["byte_level"]
     end = tokenizer.backend.token_to_id("<|im end|>")
@@ -258,7 +276,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         Tokenizer.from_folder(tmp_path)
     write(tmp_path, byte_level())
     (tmp_path / "tokenizer_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json is not JSON"):
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json cannot be read"):
         Tokenizer.from_folder(tmp_path)
     with pytest.raises(CheckpointError, match="vocabulary ends at 99"):
         TOKENIZERS["byte_level"].check_fits(100)

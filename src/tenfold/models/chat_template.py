@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tenfold.errors import CheckpointError, TemplateError
-from tenfold.models.checkpoint import read_json
+from tenfold.models.folders import read_json
 from tenfold.models.template_process import TemplateProcess
 from tenfold.types import Message
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tenfold.errors import CheckpointError
+from tenfold.models.folders import read_json
 from tenfold.models.layout import expected_shapes, ignored
 from tenfold.models.spec import DecoderSpec
 
@@ -117,21 +118,6 @@ def _some(items: list[str]) -> str:
     return ", ".join(items[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of the model folder. Raises CheckpointError if absent or broken."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path.parent} has no {path.name}", hint="is this a complete model folder?"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise CheckpointError(f"{path} cannot be read: {e}", hint="copy the file again") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is not a JSON object", hint="copy the file again")
-    return found
-
-
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model: one, or the shards its index names.
 
@@ -153,7 +139,9 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / n for n in names]
     refuse_pickle(folder)
     raise CheckpointError(
-        f"{folder} holds no weights", hint=f"expected {_SINGLE} or {_INDEX} with its shards"
+        f"{folder} holds no weights",
+        hint=f"expected {_SINGLE} or {_INDEX} with its shards; a hub repository that has only "
+        "pickles must be converted first",
     )
 
 

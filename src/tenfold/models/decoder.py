@@ -84,14 +84,15 @@ class Decoder:
             self._cos_sin = self._rope_table()
 
     def _take(self, tensors: Mapping[str, Tensor], name: str) -> Tensor:
-        return tensors[name].to(device=self.device, dtype=self.dtype)
+        # A copy: what a checkpoint returns is mapped from a file that may change.
+        return tensors[name].to(device=self.device, dtype=self.dtype, copy=True)
 
     def _fused(self, tensors: Mapping[str, Tensor], names: list[str], bias: bool) -> Linear:
         """One linear whose rows are those of `names` one after the other."""
 
         def join(suffix: str) -> Tensor:
-            parts = [self._take(tensors, f"{n}.{suffix}") for n in names]
-            return torch.cat(parts) if len(parts) > 1 else parts[0]
+            parts = [tensors[f"{n}.{suffix}"].to(self.device, self.dtype) for n in names]
+            return torch.cat(parts)
 
         return Linear(join("weight"), join("bias") if bias else None)
 

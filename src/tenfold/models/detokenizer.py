@@ -31,7 +31,7 @@ class Detokenizer:
     `keep` are special ids to show even when special ones are skipped (marks of tool calls).
     """
 
-    __slots__ = ("_dropped", "_spelling")
+    __slots__ = ("_dropped", "_shown", "_spelling")
 
     def __init__(
         self,
@@ -42,21 +42,32 @@ class Detokenizer:
     ) -> None:
         self._dropped = tokenizer.special_ids - set(keep) if skip_special else frozenset[int]()
         self._spelling = _spelling(tokenizer)
+        self._shown = 0  # characters still to come that belong to the prefix
         for token_id in prefix:
             self.push(token_id)
+        held = self._spelling.copy().flush() if prefix else ""
+        if _BROKEN not in held:
+            self._shown = len(held)
 
     def push(self, token_id: int) -> str:
         """The text that is certain now and was not before; "" while a character is incomplete."""
-        return "" if token_id in self._dropped else self._spelling.push(token_id)
+        return "" if token_id in self._dropped else self._new(self._spelling.push(token_id))
 
     def flush(self) -> str:
         """The rest, at the end of the sequence; bytes that never became a character as U+FFFD."""
-        return self._spelling.flush()
+        return self._new(self._spelling.flush())
+
+    def _new(self, text: str) -> str:
+        if not self._shown or not text:
+            return text
+        cut = min(self._shown, len(text))
+        self._shown -= cut
+        return text[cut:]
 
     def copy(self) -> Detokenizer:
         """An independent detokenizer in the same state, for a forked branch."""
         other = object.__new__(Detokenizer)
-        other._dropped = self._dropped
+        other._dropped, other._shown = self._dropped, self._shown
         other._spelling = self._spelling.copy()
         return other
 

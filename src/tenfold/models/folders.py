@@ -1,12 +1,14 @@
-"""Where a model's folder is: shipped inside the package, on disk, or on the Hugging Face hub.
+"""Where a model's folder is (shipped, on disk, on the Hugging Face hub), and its JSON files.
 
 On the main path: `loading` resolves every model and adapter name here, first thing.
 """
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tenfold.errors import CheckpointError, UnknownName
 
@@ -52,6 +54,21 @@ def locate(name_or_path: str | Path) -> Path:
     raise UnknownName(
         "model", text, [*names, "<path to a folder>", "hf:<owner>/<name>"], param="model"
     )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of the model folder. Raises CheckpointError if absent or broken."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent} has no {path.name}", hint="is this a complete model folder?"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise CheckpointError(f"{path} cannot be read: {e}", hint="copy the file again") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is not a JSON object", hint="copy the file again")
+    return found
 
 
 def _download(repository: str) -> Path:

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tenfold.errors import CheckpointError
+from tenfold.errors import CheckpointError, TemplateError
 from tenfold.models.chat_template import ChatTemplate
-from tenfold.models.checkpoint import Checkpoint, read_json
+from tenfold.models.checkpoint import Checkpoint
 from tenfold.models.decoder import Decoder
-from tenfold.models.folders import embedded_names, locate
+from tenfold.models.folders import embedded_names, locate, read_json
 from tenfold.models.layout import expected_shapes
 from tenfold.models.lora import Adapter, is_adapter
 from tenfold.models.spec import DecoderSpec
@@ -50,6 +50,15 @@ class LoadedModel:
     def default_params(self) -> SamplingParams:
         """Sampling as the checkpoint's author recommends it."""
         return SamplingParams(**self.generation)
+
+    def require_chat_template(self) -> ChatTemplate:
+        """The chat template. Raises TemplateError if the model came without one."""
+        if self.chat_template is None:
+            raise TemplateError(
+                f"model {self.name!r} has no chat template",
+                hint="ask it for completions, or put a chat_template.jinja into its folder",
+            )
+        return self.chat_template
 
 
 def load_model(

@@ -20,10 +20,9 @@ from tenfold.errors import CheckpointError
 from tenfold.models.checkpoint import (
     checked_finite,
     open_safetensors,
-    read_json,
     refuse_pickle,
 )
-from tenfold.models.folders import embedded_names, locate
+from tenfold.models.folders import embedded_names, locate, read_json
 from tenfold.models.layout import CLASSIFIER, LANGUAGE_HEAD, expected_shapes
 from tenfold.models.spec import DecoderSpec
 
@@ -199,7 +198,7 @@ def _sort(
             raise CheckpointError(
                 f"adapter tensor {full!r} is of an unknown layout", hint=f"expected {_PREFIX}..."
             )
-        # PEFT stores whole weights under these two: trained ones, those beside an lm_head's pair.
+        # Whole weights lie under these two: trained ones, and the one beside an lm_head's pair.
         name = full.removeprefix(_PREFIX)
         name = name.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
         module, _, half = name.removesuffix(".weight").rpartition(".")

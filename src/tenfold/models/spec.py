@@ -121,7 +121,7 @@ class DecoderSpec:
         try:
             hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
             layers = int(config["num_hidden_layers"])
-            biases = _biases(config, family)
+            biases, rope = _biases(config, family), Rope.from_hf(config)
             return cls(
                 family=family,
                 vocab_size=int(config["vocab_size"]),
@@ -131,9 +131,9 @@ class DecoderSpec:
                 heads=heads,
                 kv_heads=int(_present(config, "num_key_value_heads", heads)),
                 head_dim=_head_dim(config, family, hidden // heads),
-                max_positions=int(config["max_position_embeddings"]),
+                max_positions=_context(config, rope),
                 norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-                rope=Rope.from_hf(config),
+                rope=rope,
                 windows=_windows(config, family, layers),
                 tied_embeddings=bool(config.get("tie_word_embeddings", False)),
                 qk_norm=family == "qwen3",
@@ -245,6 +245,14 @@ def _heads(config: Mapping[str, Any], family: str) -> tuple[int, bool]:
 def _head_dim(config: Mapping[str, Any], family: str, share: int) -> int:
     """As stated, else the family's own default: a head's share of the hidden size, or 128."""
     return int(_present(config, "head_dim", 128 if family == "qwen3" else share))
+
+
+def _context(config: Mapping[str, Any], rope: Rope) -> int:
+    """The context length; configs that switch YaRN on often leave the unstretched one standing."""
+    stated = int(config["max_position_embeddings"])
+    if rope.kind != "yarn":
+        return stated
+    return max(stated, int(rope.original_positions * rope.factor))
 
 
 def _biases(config: Mapping[str, Any], family: str) -> dict[str, bool]:

@@ -34,6 +34,8 @@ class TemplateProcess:
     def render(self, variables: str) -> str:
         """The text for variables given as JSON. Raises TemplateError as `ChatTemplate.render`."""
         with self._lock:
+            if self._child is not None and self._child.poll() is not None:
+                self._end()  # something outside ended it
             child = self._child or self._start()
             reply = self._exchange(child, variables)
         if "error" in reply:
@@ -52,7 +54,7 @@ class TemplateProcess:
         # The worker is run as a file, so that it imports jinja2 and nothing of tenfold.
         paths = os.pathsep.join(p for p in sys.path if p)
         child = subprocess.Popen(
-            [sys.executable, str(_WORKER)],
+            [sys.executable, "-P", str(_WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths},

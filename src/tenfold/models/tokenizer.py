@@ -15,6 +15,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer as Backend
 
 from tenfold.errors import CheckpointError
+from tenfold.models.folders import read_json
 
 Style = Literal["byte_level", "pieces", "other"]
 
@@ -70,9 +71,8 @@ class Tokenizer:
                 f"{folder} has no tokenizer.json" + (f", only {slow[0]}" if slow else ""),
                 hint=hint if slow else "is this a complete model folder?",
             )
-        text = _read(path)
         try:
-            backend = Backend.from_str(text)
+            backend = Backend.from_file(str(path))
         except Exception as e:  # noqa: BLE001  (the library raises bare Exception on any bad file)
             raise CheckpointError(
                 f"{path} cannot be read: {e}", hint="the file is damaged or of an unknown kind"
@@ -95,8 +95,16 @@ class Tokenizer:
         return self.backend.token_to_id(text) if isinstance(text, str) else None
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of a text. Special tokens written out in the text become their ids."""
-        return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
+        """Token ids of a text. Special tokens written out in the text become their ids.
+
+        Halves of surrogate pairs, which JSON can smuggle in, count as U+FFFD.
+        """
+        try:
+            found = self.backend.encode(text, add_special_tokens=add_special_tokens)
+        except (TypeError, UnicodeEncodeError):
+            whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            found = self.backend.encode(whole, add_special_tokens=add_special_tokens)
+        return list(found.ids)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Token ids of a raw prompt, begun as the model was trained (usually by the bos token).
@@ -191,22 +199,9 @@ def fallback_byte(token: str) -> int | None:
         return None
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise CheckpointError(f"{path} cannot be read: {e}", hint="copy the file again") from None
-
-
 def _config(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one if the file is absent. Raises CheckpointError if broken."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(_read(path))
-    except json.JSONDecodeError as e:
-        raise CheckpointError(f"{path} is not JSON: {e}", hint="copy the file again") from None
-    return found if isinstance(found, dict) else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _ids(value: Any) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from tenfold.engine.async_engine import AsyncEngine
 from tenfold.engine.settings import EngineSettings
 from tenfold.engine.stats import EngineStats
-from tenfold.errors import InvalidRequest, PromptTooLong, TemplateError
+from tenfold.errors import InvalidRequest, PromptTooLong
 from tenfold.models.loading import DtypeName, LoadedModel, load_model
 from tenfold.models.reference import embed
 from tenfold.registry import Registry
@@ -87,12 +87,7 @@ class AsyncLLM:
         chat = as_messages(messages)
         if not chat:
             raise InvalidRequest("there are no messages", param="messages")
-        if self.model.chat_template is None:
-            raise TemplateError(
-                f"{self.model.name} has no chat template",
-                hint="use completions, or add chat_template.jinja to the checkpoint",
-            )
-        text = self.model.chat_template.render(
+        text = self.model.require_chat_template().render(
             chat, tools=list(tools) if tools else None, **dict(template_kwargs or {})
         )
         ids = self.model.tokenizer.encode(text)

@@ -1,0 +1,97 @@
+"""The OpenAPI description held against the server: what comes back is always documented."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tenfold.engine.async_engine import AsyncEngine
+from tenfold.search.llm import AsyncLLM
+from tenfold.server.app import create_app
+from tenfold.server.body import parse_json
+from tenfold.server.errors import Refusal
+
+from .models import Script, ScriptedEngine, tiny_model
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import schemathesis
+    from schemathesis import GenerationMode
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+CHECKS = [
+    not_a_server_error,
+    response_schema_conformance,
+    status_code_conformance,
+    content_type_conformance,
+]
+OPERATIONS = [
+    "POST /v1/chat/completions",
+    "POST /v1/completions",
+    "POST /v1/embeddings",
+    "POST /v1/score",
+    "GET /v1/models",
+    "GET /v1/models/{model_id}",
+    "GET /v1/strategies",
+    "GET /v1/stats",
+    "GET /health",
+    "GET /metrics",
+]
+BOUNDED = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def operations() -> Iterator[dict[str, Any]]:
+    model = tiny_model()
+    engine = cast(AsyncEngine, ScriptedEngine(model.tokenizer, Script()))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(AsyncLLM(model, engine)))
+    yield {r.ok().label: r.ok() for r in schema.get_all_operations()}
+    assert engine.occupancy().blocks_used == 0
+    assert model.chat_template is not None
+    model.chat_template.close()
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whatever_is_sent_is_answered_as_documented(
+    operations: dict[str, Any], name: str, mode: GenerationMode
+) -> None:
+    operation = operations[name]
+    if mode is GenerationMode.NEGATIVE and name.startswith("GET"):
+        pytest.skip("takes no input that could be wrong")
+
+    @BOUNDED
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def answered_as_documented(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    answered_as_documented()
+
+
+def test_every_operation_is_fuzzed(operations: dict[str, Any]) -> None:
+    assert sorted(operations) == sorted(OPERATIONS)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_body_breaks_the_reader(body: bytes) -> None:
+    with contextlib.suppress(Refusal):
+        json.dumps(parse_json(body), ensure_ascii=False, allow_nan=False).encode()
