@@ -155,6 +155,7 @@ def test_the_template_tells_the_format() -> None:
     assert tool_format("{{ '<tool_call>' }}") == "hermes"
     assert tool_format("<tool_call><function=x>") is None
     assert tool_format("{{ '[TOOL_CALLS]' }}") == "mistral"
+    assert tool_format("[TOOL_CALLS]name[ARGS]{}") is None
     assert tool_format("<|python_tag|>") == "llama3"
     assert tool_format("role == 'ipython' ... \"parameters\": ") == "llama3"
     assert tool_format("{{ messages }}") is None

@@ -18,6 +18,7 @@ from pathlib import Path
 from tenfold.errors import TemplateError
 
 _START = 30.0  # seconds the process may take to say that it is ready
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TZ")
 _WORKER = Path(__file__).with_name("template_worker.py")
 
 
@@ -52,12 +53,14 @@ class TemplateProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # The worker is run as a file, so that it imports jinja2 and nothing of tenfold.
+        # Of the environment it gets what a Python needs to start: no keys, no tokens.
+        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         paths = os.pathsep.join(p for p in sys.path if p)
         child = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**kept, "PYTHONPATH": paths},
             start_new_session=True,  # an interrupt in the terminal is the server's to handle
         )
         self._child = child

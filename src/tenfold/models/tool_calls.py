@@ -59,7 +59,7 @@ def tool_format(template: str) -> ToolFormat | None:
     if "<tool_call>" in template:
         return None if "<function=" in template else "hermes"  # the other one is not JSON
     if "[TOOL_CALLS]" in template:
-        return "mistral"
+        return None if "[ARGS]" in template else "mistral"  # newer ones put the name outside
     if "<|python_tag|>" in template or ("ipython" in template and '"parameters"' in template):
         return "llama3"
     return None
