@@ -127,7 +127,9 @@ struct Tile {
     for (int p = low; p < high; ++p) {
       const int64_t slot = (int64_t)table[block] * s.block_size + offset;
       if (++offset == s.block_size) offset = 0, ++block;
-      k_rows[p] = (const uint32_t*)((const char*)item.k_pool + slot * slot_bytes + head);
+      const char* k_row = (const char*)item.k_pool + slot * slot_bytes + head;
+      for (int b = 0; b < d * bytes; b += 64) __builtin_prefetch(k_row + b);  // transposed below
+      k_rows[p] = (const uint32_t*)k_row;
       widen((const char*)item.v_pool + slot * slot_bytes + head, values + p * d, d, half);
     }
     for (int p = 0; p < kTile; p += kWidth) transpose_rows(k_rows + p, keys + p, d, half);

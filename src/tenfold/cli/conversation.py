@@ -151,7 +151,7 @@ class Conversation:
             self.options = a.options(self.llm, decode)
             self.decode = decode
         strategy = self.options.strategy
-        values = {**asdict(strategy), "reward": self.options.reward}  # type: ignore[call-overload]
+        values = {**asdict(strategy), "reward": self.options.reward}
         listed = " ".join(f"{k}={v}" for k, v in values.items() if v is not None)
         self.out.print(f"{strategy.name} {listed}  [dim]{strategy.summary}[/dim]")
 

@@ -1,0 +1,111 @@
+"""Commands against a tiny random model: what they print and that they survive what they must."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .test_cli import gsm8k, run, tenfold
+
+
+def test_generate_text_and_json(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["-m", str(tiny_model), "--max-tokens", "8", "--seed", "3"]
+    code, out, err = run(capsys, "generate", "hello", *common)
+    assert code == 0, err
+    code, text, err = run(
+        capsys, "generate", "hello", *common, "--strategy", "best_of_n", "--n", "3", "--json"
+    )
+    assert code == 0, err
+    value = json.loads(text)
+    assert len(value["candidates"]) == 3
+    assert value["strategy"] == "best_of_n"
+    # Candidate 0 of best_of_n is what sample gives with the same seed.
+    first = next(c for c in value["candidates"] if c["candidate"] == 0)
+    assert out.rstrip("\n") == first["text"].rstrip("\n")
+
+
+def test_generate_jsonl_keeps_the_order(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"p{i}", "id": i}) + "\n" for i in range(5)))
+    code, out, err = run(
+        capsys, "generate", "--file", str(file), "-m", str(tiny_model), "--max-tokens", "4"
+    )
+    assert code == 0, err
+    assert [json.loads(line)["id"] for line in out.splitlines()] == list(range(5))
+
+
+def test_score(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(
+        capsys, "score", "yes", "no", "--prompt", "well?", "-m", str(tiny_model), "--json"
+    )
+    assert code == 0, err
+    assert len(json.loads(out)["scores"]) == 2
+
+
+def test_chat_over_a_pipe(tiny_model: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "chat.json"
+    lines = [
+        "/help",
+        "/system be kind",
+        "hello",
+        "/strategy best_of_n n=2",
+        "and again",
+        "/strategy nonsense",
+        "/stats",
+        "/nonsense",
+        f"/save {saved}",
+        "/reset",
+        "/quit",
+        "not reached",
+    ]
+    code, out, err = tenfold(
+        "chat", str(tiny_model), "--max-tokens", "6", stdin="\n".join(lines) + "\n"
+    )
+    assert code == 0, err
+    assert "Traceback" not in err
+    for words in ("/strategy [NAME", "best_of_n n=2", "unknown strategy 'nonsense'", "KV blocks"):
+        assert words in out, out
+    roles = [m["role"] for m in json.loads(saved.read_text())["messages"]]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+
+
+def test_eval_resumes_after_being_killed(tiny_model: Path, tmp_path: Path) -> None:
+    file, out = gsm8k(tmp_path, 40), tmp_path / "out.jsonl"
+    argv = ["eval", str(file), "-m", str(tiny_model), "-o", str(out), "--concurrency", "1"]
+    argv += ["--max-tokens", "40", "--json", "--decode-json", '{"strategy": "best_of_n", "n": 4}']
+    victim = subprocess.Popen(
+        [sys.executable, "-m", "tenfold", *argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until and victim.poll() is None:
+        if out.exists() and out.read_bytes().count(b"\n") >= 4:
+            break
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    _, err = victim.communicate()
+    before = out.read_text().splitlines() if out.exists() else []
+    assert len(before) >= 4, err.decode()
+    code, text, err_text = tenfold(*argv)
+    assert code == 0, err_text
+    found = json.loads(text)
+    assert found["questions"] == 40
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sorted(r["id"] for r in lines[1:]) == list(range(40))
+    assert out.read_text().splitlines()[: len(before) - 1] == before[:-1]
+
+
+def test_eval_with_the_oracle_says_so(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", str(gsm8k(tmp_path, 3)), "-m", str(tiny_model), "--max-tokens", "6"]
+    code, out, err = run(capsys, *argv, "--strategy", "best_of_n", "--n", "2", "--reward", "gsm8k")
+    assert code == 0, err
+    assert "perfect selection" in out
