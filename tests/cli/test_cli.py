@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tenfold.cli import arguments, bench, doctor
 from tenfold.cli.evaluation import ResultFile, questions, summary
 from tenfold.cli.main import COMMANDS, help_text, main, make_app
+from tenfold.cli.output import printable
 from tenfold.cli.rewards import final_number, function_reward, gsm8k_oracle
 from tenfold.errors import InvalidRequest, UnknownName
 from tenfold.rewards.base import Answer, RewardPrompt
@@ -220,6 +221,10 @@ def test_questions(tmp_path: Path) -> None:
         other.write_text(text + "\n")
         with pytest.raises(InvalidRequest, match=words):
             questions(other)
+
+
+def test_a_model_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\r\n\tc é") == "a\ufffd[2Jb\ufffd\n\tc é"
 
 
 def record(i: int, **more: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenfold.cli import arguments as a
+from tenfold.cli.output import printable
 from tenfold.errors import InvalidRequest, UnknownName
 from tenfold.search.events import CheckpointEvent, ResultEvent, TokensEvent
 
@@ -78,7 +79,7 @@ class Conversation:
                         self._counting(grown)
                     elif event.candidate == 0:
                         self._partial += event.text
-                        self.out.print(event.text, end="", markup=False, soft_wrap=True)
+                        self.out.print(printable(event.text), end="", markup=False, soft_wrap=True)
                 elif isinstance(event, CheckpointEvent) and selects:
                     self._checkpoint(event)
                 elif isinstance(event, ResultEvent):
@@ -103,7 +104,7 @@ class Conversation:
     def _finish(self, event: ResultEvent, selects: bool) -> None:
         answer = event.completions[0].text
         if selects:
-            self.out.print(answer, markup=False, soft_wrap=True)
+            self.out.print(printable(answer), markup=False, soft_wrap=True)
         else:
             self.out.print()
         self.messages.append({"role": "assistant", "content": answer})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tenfold.errors import TenfoldError
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def console() -> Console:
@@ -46,6 +49,11 @@ def show_error(error: TenfoldError) -> None:
     if error.hint:
         line += Text(f" ({error.hint})", style="default")
     notes().print(line, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """A model's text without control characters: it must not steer the reader's terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def quiet_logging(level: int = logging.WARNING) -> None:
