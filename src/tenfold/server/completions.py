@@ -48,7 +48,7 @@ async def completion(ctx: Context, body: CompletionRequest, http: HttpRequest) -
         params = max(DEFAULT_MAX_TOKENS, body.min_tokens or 0)
     plan = make_plan(ctx, body, max_tokens=params, logprobs=body.logprobs)
     ctx.admission.check()
-    prompts = _prompts(ctx, body, plan)
+    prompts = await ctx.prepare(lambda: _prompts(ctx, body, plan))
     limit_s = plan.deadline_s + ctx.settings.grace_s
     identity = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time())}
     if body.stream:

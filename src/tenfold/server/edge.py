@@ -15,9 +15,9 @@ from tenfold.server.metrics import Metrics
 
 log = logging.getLogger("tenfold.server")
 
-# The playground is one bundle from this origin; styles set from scripts need 'unsafe-inline'.
+# The playground is one bundle from this origin.
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; media-src 'self' blob:; worker-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -55,8 +55,8 @@ class Edge:
                 headers["X-Request-Id"] = request_id
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/v1/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                api = scope["path"].startswith("/v1/")
+                headers.setdefault("Cache-Control", "no-store" if api else "no-cache")
             await send(message)
 
         try:
