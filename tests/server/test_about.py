@@ -164,8 +164,11 @@ async def test_the_operators_limits(scripted: Scripted) -> None:
     settings = ServerSettings(max_tokens=4, max_n=2, max_budget_tokens=50, max_ms=5000)
     async with client_of(llm, settings) as http:
         clamped = await decoded(http)
+        text = (await http.post("/v1/completions", json={"prompt": "a"})).json()
+        assert text["choices"][0]["text"] == "abcd"
         for body, param, limit in (
             ({"max_tokens": 5}, "max_tokens", "4"),
+            ({"min_tokens": 5}, "min_tokens", "4"),
             ({"n": 3}, "n", "2"),
             ({"model": "tiny@best"}, "decode.n", "2"),
             ({"decode": {"budget": {"tokens": 51}}}, "decode.budget.tokens", "50"),
