@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +62,32 @@ def fixture_server() -> Iterator[str]:
             server.terminate()
 
 
+@contextmanager
+def tenfold_server() -> Iterator[str]:
+    """Runs `tenfold serve` with the embedded model, as `make serve` does."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tenfold", "serve", "concierge", "--port", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
+        text=True,
+    ) as server:
+        try:
+            assert server.stderr is not None
+            said = ""
+            for line in server.stderr:
+                said += line
+                if address := re.search(r"playground\s+(http://\S+?)/?\s", line):
+                    break
+            else:
+                raise AssertionError(f"the server ended: {said}")
+            # Nobody reads the log any further, and it must not fill up and block the server.
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            yield address.group(1) + "/"
+        finally:
+            server.terminate()
+
+
 @pytest.fixture(scope="module")
 def packages() -> None:
     """Installs exactly the locked packages."""
@@ -100,6 +128,14 @@ def test_units() -> None:
 def test_in_a_browser_against_the_fixture_server() -> None:
     with fixture_server() as address:
         said = check_call("npm", "run", "e2e", env={"BASE_URL": address, "CHROMIUM": CHROMIUM})
+    assert "all checks passed" in said
+
+
+@pytest.mark.usefixtures("packages", "chromium")
+def test_in_a_browser_against_the_real_server() -> None:
+    with tenfold_server() as address:
+        settings = {"BASE_URL": address, "CHROMIUM": CHROMIUM}
+        said = check_call("npm", "run", "e2e", "--", "--real", env=settings)
     assert "all checks passed" in said
 
 

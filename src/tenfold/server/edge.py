@@ -55,6 +55,7 @@ class Edge:
                 headers["X-Request-Id"] = request_id
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                # The page's files keep their names between versions: browsers must ask again.
                 api = scope["path"].startswith("/v1/")
                 headers.setdefault("Cache-Control", "no-store" if api else "no-cache")
             await send(message)
