@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -8,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tenfold.errors import InvalidRequest
 from tenfold.server.app import create_app
+from tenfold.server.examples import read_examples
 from tenfold.server.settings import ServerSettings
 
 from .conftest import Scripted, ask, client_of
@@ -28,6 +30,24 @@ async def test_models_and_their_presets(scripted: Scripted) -> None:
         "preset": None,
     }
     assert one["tenfold"]["preset"] == {"strategy": "best_of_n", "n": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ('[{"title": "A", "messages": [{"role": "user", "content": "x"}]}]', 1),
+        ("[" * 9000, 0),
+        ('{"title": "A"}', 0),
+        ('[{"title": 1, "messages": []}]', 0),
+        ("\\xff", 0),
+        (None, 0),
+    ],
+)
+def test_a_model_folder_brings_examples(tmp_path: Path, text: str | None, count: int) -> None:
+    if text is not None:
+        (tmp_path / "examples.json").write_text(text, encoding="utf-8")
+    assert len(read_examples(tmp_path)) == count
+    assert read_examples(None) == []
 
 
 async def decoded(http: Any, **body: Any) -> Any:
@@ -144,8 +164,11 @@ async def test_the_operators_limits(scripted: Scripted) -> None:
     settings = ServerSettings(max_tokens=4, max_n=2, max_budget_tokens=50, max_ms=5000)
     async with client_of(llm, settings) as http:
         clamped = await decoded(http)
+        text = (await http.post("/v1/completions", json={"prompt": "a"})).json()
+        assert text["choices"][0]["text"] == "abcd"
         for body, param, limit in (
             ({"max_tokens": 5}, "max_tokens", "4"),
+            ({"min_tokens": 5}, "min_tokens", "4"),
             ({"n": 3}, "n", "2"),
             ({"model": "tiny@best"}, "decode.n", "2"),
             ({"decode": {"budget": {"tokens": 51}}}, "decode.budget.tokens", "50"),

@@ -110,6 +110,8 @@ async def test_the_playground_is_open_and_the_api_is_not(
         assert page.headers["content-type"].startswith("text/html")
         assert "javascript" in script.headers["content-type"]
         assert (await http.get("/favicon.svg")).status_code == 200
+        assert (await http.head("/")).status_code == 200
+        assert (await http.head("/health")).status_code == 200
         assert (await http.get("/assets/../index.html")).status_code in (200, 404)
         assert (await http.get("/assets/%2e%2e/%2e%2e/etc/passwd")).status_code == 404
         assert (await http.get("/assets/none.js")).json()["error"]["type"] == "not_found_error"

@@ -134,6 +134,7 @@ def _describing(router: APIRouter, ctx: Context) -> None:
         """What the engine is doing."""
         return JSONResponse(about.stats(ctx).json_ready())
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health", responses=ok(catalog.Health))
     async def read_health() -> Response:
         """Whether the server is up."""
@@ -156,15 +157,19 @@ def _playground(app: FastAPI, folder: Path) -> None:
     if not (folder / "index.html").is_file():
         return
 
-    def serve(path: Path) -> Callable[[], FileResponse]:
+    def serve(path: Path) -> Callable[[], Response]:
         return lambda: FileResponse(path)
 
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             app.mount(f"/{path.name}", StaticFiles(directory=path))
         elif not path.name.startswith("."):
-            app.add_api_route(f"/{path.name}", serve(path), include_in_schema=False)
-    app.add_api_route("/", serve(folder / "index.html"), include_in_schema=False)
+            _look(app, f"/{path.name}", serve(path))
+    _look(app, "/", serve(folder / "index.html"))
+
+
+def _look(app: FastAPI, address: str, answer: Callable[[], Response]) -> None:
+    app.add_api_route(address, answer, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _described(app: FastAPI, *, keys: bool) -> Callable[[], dict[str, Any]]:

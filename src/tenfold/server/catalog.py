@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -62,11 +62,17 @@ class Preset:
 class Catalog:
     """The model's id, its virtual models, and who is meant by a request's `model`."""
 
-    def __init__(self, name: str, context_length: int, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        context_length: int,
+        settings: ServerSettings,
+        examples: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         self.name = name
         self._context_length = context_length
         self._created = int(time.time())
-        self._examples = [dict(e) for e in settings.examples]
+        self._examples = [dict(e) for e in settings.examples or examples]
         self._presets = {
             f"{name}@{key}": Preset.read(key, values, settings.default_reward)
             for key, values in settings.presets.items()

@@ -42,13 +42,14 @@ class Prompt:
 async def completion(ctx: Context, body: CompletionRequest, http: HttpRequest) -> Response:
     """Answers a completion request, whole or as a stream."""
     _check(body)
-    params = body.max_tokens
+    max_tokens = body.max_tokens
     preset = ctx.catalog.find(body.model)[1]
-    if params is None and not (preset and "max_tokens" in preset.sampling):
-        params = max(DEFAULT_MAX_TOKENS, body.min_tokens or 0)
-    plan = make_plan(ctx, body, max_tokens=params, logprobs=body.logprobs)
+    if max_tokens is None and not (preset and "max_tokens" in preset.sampling):
+        most = min(DEFAULT_MAX_TOKENS, ctx.settings.max_tokens or DEFAULT_MAX_TOKENS)
+        max_tokens = max(most, body.min_tokens or 0)
+    plan = make_plan(ctx, body, max_tokens=max_tokens, logprobs=body.logprobs)
     ctx.admission.check()
-    prompts = _prompts(ctx, body, plan)
+    prompts = await ctx.prepare(lambda: _prompts(ctx, body, plan))
     limit_s = plan.deadline_s + ctx.settings.grace_s
     identity = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time())}
     if body.stream:

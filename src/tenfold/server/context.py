@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tenfold.search.llm import AsyncLLM
 from tenfold.server.admission import Admission
 from tenfold.server.catalog import Catalog
+from tenfold.server.examples import read_examples
 from tenfold.server.metrics import Metrics
 from tenfold.server.settings import ServerSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class Context:
     catalog: Catalog
     admission: Admission
     metrics: Metrics
+    preparing: ThreadPoolExecutor  # templates and tokenizers: not behind the embeddings' threads
 
     @classmethod
     def of(cls, llm: AsyncLLM, settings: ServerSettings) -> Context:
@@ -29,7 +37,12 @@ class Context:
         return cls(
             llm=llm,
             settings=settings,
-            catalog=Catalog(name, llm.context_length, settings),
+            catalog=Catalog(name, llm.context_length, settings, read_examples(llm.model.folder)),
             admission=admission,
             metrics=Metrics(name, llm.stats, lambda: admission.waiting),
+            preparing=ThreadPoolExecutor(2, thread_name_prefix="tenfold-prepare"),
         )
+
+    async def prepare(self, work: Callable[[], T]) -> T:
+        """Runs what would hold up the event loop: others are served meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self.preparing, work)

@@ -15,9 +15,9 @@ from tenfold.server.metrics import Metrics
 
 log = logging.getLogger("tenfold.server")
 
-# The playground is one bundle from this origin; styles set from scripts need 'unsafe-inline'.
+# The playground is one bundle from this origin.
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; media-src 'self' blob:; worker-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -29,7 +29,7 @@ async def embeddings(ctx: Context, body: wire.EmbeddingsRequest, http: HttpReque
         raise InvalidRequest(
             "vectors of this model cannot be shortened", param="dimensions", hint="leave it out"
         )
-    inputs = _inputs(ctx, body)
+    inputs = await ctx.prepare(lambda: _inputs(ctx, body))
     seconds = ctx.settings.max_ms / 1000
 
     async def work() -> list[list[float]]:
@@ -92,15 +92,7 @@ async def score(ctx: Context, body: wire.ScoreRequest, http: HttpRequest) -> Res
         raise UnknownName("reward", name, ctx.llm.rewards, param="reward")
     _count(len(body.candidates), ctx.settings.max_inputs, "candidates")
     prompt = await chat_prompt(ctx, body.messages, ctx.llm.model.default_params())
-    for i, text in enumerate(body.candidates):
-        size = len(prompt.prompt_ids) + len(ctx.llm.model.tokenizer.encode(text))
-        if size > ctx.llm.context_length:
-            raise PromptTooLong(
-                f"prompt and candidate have {size} tokens; the context holds "
-                f"{ctx.llm.context_length}",
-                param=f"candidates.{i}",
-                hint="shorten one of them",
-            )
+    await ctx.prepare(lambda: _check_lengths(ctx, prompt, body.candidates))
     seconds = ctx.settings.max_ms / 1000
     work = _scores(ctx, prompt, body.candidates, name, seconds)
     scores = await while_connected(http.receive, work, seconds)
@@ -114,6 +106,18 @@ async def score(ctx: Context, body: wire.ScoreRequest, http: HttpRequest) -> Res
         usage=usage_of(Usage(prompt=scores.prompt_tokens + scores.reward_tokens)),
     )
     return JSONResponse(answer.json_ready())
+
+
+def _check_lengths(ctx: Context, prompt: Request, candidates: Sequence[str]) -> None:
+    for i, text in enumerate(candidates):
+        size = len(prompt.prompt_ids) + len(ctx.llm.model.tokenizer.encode(text))
+        if size > ctx.llm.context_length:
+            raise PromptTooLong(
+                f"prompt and candidate have {size} tokens; the context holds "
+                f"{ctx.llm.context_length}",
+                param=f"candidates.{i}",
+                hint="shorten one of them",
+            )
 
 
 async def _scores(

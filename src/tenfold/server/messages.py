@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,7 +70,6 @@ async def chat_prompt(
             hint="use POST /v1/completions",
         )
     messages = to_messages(items)
-    # Templates run in a sandbox with a time limit, which blocks; others are served meanwhile.
-    return await asyncio.to_thread(
-        ctx.llm.chat_request, messages, params, tools=tools, template_kwargs=kwargs
+    return await ctx.prepare(
+        lambda: ctx.llm.chat_request(messages, params, tools=tools, template_kwargs=kwargs)
     )

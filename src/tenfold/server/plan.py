@@ -125,8 +125,9 @@ def _params(
         values["constraint"] = constraint
     params = replace(ctx.llm.model.default_params(), **values)
     cap = ctx.settings.max_tokens
+    _limit("min_tokens", params.min_tokens, cap)
     if cap is not None and params.max_tokens is None:
-        return replace(params, max_tokens=max(cap, params.min_tokens))
+        return replace(params, max_tokens=cap)
     _limit("max_tokens", params.max_tokens, cap)
     return params
 

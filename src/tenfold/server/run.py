@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import uvicorn
@@ -41,6 +44,21 @@ class TenfoldServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started and self._ready is not None:
             self._ready(self.address)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stops on Ctrl-C and SIGTERM. Unlike uvicorn's own, it does not raise them again once the
+        server has stopped: closing the engine comes after, and a stop that went well is no error.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def run_here(self) -> None:
         """Serves until told to stop, then lets running requests finish for a while."""

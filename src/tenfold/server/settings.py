@@ -28,7 +28,7 @@ class ServerSettings:
     allowed_hosts: tuple[str, ...] = ()  # names the Host header may hold; () = any
     cors_origins: tuple[str, ...] = ()  # () = no cross-origin requests
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"best": _BEST})
-    examples: tuple[Mapping[str, Any], ...] = ()  # shown by the playground
+    examples: tuple[Mapping[str, Any], ...] = ()  # for the playground; (): the model folder's own
     default_reward: str = "logprob"
     static_folder: Path | None = None  # None: the playground inside the package, if it is there
     # Limits on one request.
