@@ -111,6 +111,23 @@ class BranchEngineConformance:
         await self.settle(engine)
         assert engine.occupancy().running == 0
 
+    async def test_nothing_is_lost_when_extend_is_left_and_taken_up_again(
+        self, engine: BranchEngine
+    ) -> None:
+        whole = await engine.start(PROMPT, self.params)
+        await grow(engine, [whole], 24)
+        root = await engine.start(PROMPT, self.params)
+        others = await engine.fork(root, 3)
+        while len(root.output_ids) < 24:
+            deltas = engine.extend([root, *others], Tokens(24 - len(root.output_ids)))
+            await anext(deltas)
+            await asyncio.sleep(0.002)  # let the engine run ahead
+            await deltas.aclose()
+        assert root.output_ids[:24] == whole.output_ids
+        assert root.text[:24] == whole.text[:24]
+        assert len(root.logprobs) == len(root.output_ids)
+        await engine.drop([whole, root, *others])
+
     async def test_max_tokens_finishes_a_branch(self, engine: BranchEngine) -> None:
         short = await engine.start(PROMPT, SamplingParams(seed=1, max_tokens=3, ignore_eos=True))
         async for delta in engine.extend([short], EndOfText()):

@@ -84,6 +84,26 @@ async def test_closing_ends_requests_with_an_error() -> None:
         await engine.start([1], SamplingParams())
 
 
+async def test_a_dying_engine_tells_everybody(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch = await engine.start([1, 2], SamplingParams(ignore_eos=True))
+    deltas = engine.extend([branch], EndOfText())
+    await anext(deltas)
+
+    def defect() -> bool:
+        raise RuntimeError("a defect of the engine")
+
+    monkeypatch.setattr(engine._engine, "has_work", defect)
+    with pytest.raises(EngineError, match=r"died: a defect.*restart"):
+        async for _ in deltas:
+            pass
+    assert not engine.alive
+    with pytest.raises(EngineError, match="died"):
+        await engine.start([1], SamplingParams())
+    await engine.drop([branch])
+
+
 async def test_two_event_loops_share_one_engine(engine: AsyncEngine) -> None:
     async def one() -> list[int]:
         branch = await engine.start([1, 2, 3], SamplingParams(seed=4, max_tokens=20))

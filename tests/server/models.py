@@ -88,6 +88,7 @@ class ScriptedEngine:
     """The four verbs on a script. Every live branch holds one block per 16 tokens."""
 
     context_length = CONTEXT
+    alive = True
     capabilities = Capabilities(True, True, True, True)
 
     def __init__(self, tokenizer: Tokenizer, script: Script) -> None:

@@ -104,6 +104,15 @@ async def test_strategies_describe_themselves(scripted: Scripted) -> None:
     }
 
 
+async def test_health_tells_of_a_dead_engine(scripted: Scripted) -> None:
+    llm = scripted()
+    llm.engine.alive = False  # type: ignore[misc]  # the scripted engine has a plain attribute
+    async with client_of(llm) as http:
+        answer = await http.get("/health")
+    assert answer.status_code == 500
+    assert "restart the server" in answer.json()["error"]["message"]
+
+
 async def test_stats_and_health(scripted: Scripted) -> None:
     async with client_of(scripted()) as http:
         await http.post(CHAT, json=ask())

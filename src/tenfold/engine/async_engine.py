@@ -7,10 +7,12 @@ step gains travels back to each caller's event loop, one wake-up per loop and st
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenfold.engine.branch import Branch, Capabilities, Delta, Until
@@ -26,6 +28,8 @@ from tenfold.types import Occupancy, SamplingParams
 if TYPE_CHECKING:
     from tenfold.models.loading import LoadedModel
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -35,6 +39,7 @@ class _Mailbox:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.inbox: asyncio.Queue[list[Output]] = asyncio.Queue()
+        self.pending: deque[Output] = deque()  # received, not yet handed on
 
 
 class AsyncEngine:
@@ -46,7 +51,8 @@ class AsyncEngine:
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sequences: dict[int, EngineSequence] = {}  # by branch id
         self._mailboxes: dict[int, _Mailbox] = {}  # by sequence id, while it is being extended
-        self._closed = False
+        self._gate = threading.Lock()  # nothing is queued once nobody will read the queue
+        self._end: EngineError | None = None  # why there is no more engine
         self._thread = threading.Thread(target=self._run, name="tenfold-engine", daemon=True)
         self._thread.start()
 
@@ -122,16 +128,18 @@ class AsyncEngine:
             async for delta in self._receive(waiting, mailbox):
                 yield delta
         finally:
-            if waiting and not self._closed:
-                self._post(lambda: self._engine.pause(sequences))
+            if waiting:
+                with suppress(EngineError):  # no engine: nothing runs on
+                    await self._pause(sequences, waiting, mailbox)
 
     async def drop(self, branches: Sequence[Branch]) -> None:
         """Frees the branches' blocks. Dropping twice is harmless."""
         found = [self._sequences.pop(b.id, None) for b in branches]
         sequences = [s for s in found if s is not None]
-        if sequences and not self._closed:
+        if sequences:
             # Not awaited: a request that is being cancelled must still free its memory.
-            self._post(lambda: self._drop(sequences))
+            with suppress(EngineError):
+                self._post(lambda: self._drop(sequences))
 
     def occupancy(self) -> Occupancy:
         """KV memory and sequences now."""
@@ -141,16 +149,20 @@ class AsyncEngine:
         """Counters since start, and the present state."""
         return self._engine.stats()
 
+    @property
+    def alive(self) -> bool:
+        """False once the engine was closed or has died."""
+        return self._end is None
+
     async def settled(self) -> None:
         """Returns when every command given so far has been carried out."""
         await self._do(lambda: None)
 
     async def close(self) -> None:
         """Stops the thread; branches under way end with EngineError."""
-        if not self._closed:
-            self._closed = True
-            self._commands.put(None)
-            await asyncio.to_thread(self._thread.join)
+        with suppress(EngineError):
+            self._post(None)
+        await asyncio.to_thread(self._thread.join)
 
     # On the caller's event loop
 
@@ -175,16 +187,22 @@ class AsyncEngine:
     ) -> AsyncGenerator[Delta, None]:
         """Applies outputs to branches and yields them until none of `waiting` is left."""
         while waiting:
-            for output in await mailbox.inbox.get():
-                branch = waiting.get(output.sequence.id)
-                if branch is None:
-                    continue
-                if output.error is not None:
-                    raise output.error
-                if output.paused or output.finish_reason is not None:
-                    del waiting[branch.id]
-                if output.token_ids:
-                    yield _apply(branch, output)
+            if not mailbox.pending:
+                mailbox.pending.extend(await mailbox.inbox.get())
+            delta = _apply(mailbox.pending.popleft(), waiting)
+            if delta is not None:
+                yield delta
+
+    async def _pause(
+        self, sequences: list[EngineSequence], waiting: dict[int, Branch], mailbox: _Mailbox
+    ) -> None:
+        """Stops branches somebody lost interest in; what was on its way still reaches them."""
+        await self._do(lambda: self._engine.pause(sequences))
+        while not mailbox.inbox.empty():
+            mailbox.pending.extend(mailbox.inbox.get_nowait())
+        for output in mailbox.pending:
+            if output.error is None:
+                _apply(output, waiting)
 
     async def _do(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
         """Runs `work` on the engine's thread, between two steps.
@@ -211,29 +229,45 @@ class AsyncEngine:
         try:
             return await future
         except asyncio.CancelledError:
-            if not self._closed:
+            with suppress(EngineError):
                 self._post(take_back)
             raise
 
-    def _post(self, command: Callable[[], None]) -> None:
-        if self._closed:
-            raise EngineError("the engine is closed", hint="the server is shutting down")
-        self._commands.put(command)
+    def _post(self, command: Callable[[], None] | None) -> None:
+        """Queues a command (None: stop). Raises EngineError when there is no engine any more."""
+        with self._gate:
+            if self._end is not None:
+                raise self._end
+            self._commands.put(command)
 
     # On the engine's thread
 
     def _run(self) -> None:
-        while self._carry_out_commands(wait=not self._engine.has_work()):
-            self._deliver(self._engine.step())
         error = EngineError("the engine was closed", hint="the server is shutting down")
-        live = {id(m): m for m in self._mailboxes.values()}
-        for mailbox in live.values():
-            outputs = [
-                Output(s, error=error)
-                for s in self._sequences.values()
-                if self._mailboxes.get(s.id) is mailbox
-            ]
-            _call(mailbox.loop, mailbox.inbox.put_nowait, outputs)
+        try:
+            while self._carry_out_commands(wait=not self._engine.has_work()):
+                self._deliver(self._engine.step())
+        except Exception as e:
+            # A failing model is handled in `step`; this is a defect of the engine itself.
+            log.exception("the engine has died")
+            error = EngineError(f"the engine has died: {e}", hint="restart the server")
+        with self._gate:
+            self._end = error
+        self._finish_what_is_queued()
+        for s in list(self._sequences.values()):
+            mailbox = self._mailboxes.get(s.id)
+            if mailbox is not None:
+                _call(mailbox.loop, mailbox.inbox.put_nowait, [Output(s, error=error)])
+
+    def _finish_what_is_queued(self) -> None:
+        """Late commands are carried out, so that nobody waits for them for ever."""
+        while not self._commands.empty():
+            command = self._commands.get()
+            try:
+                if command is not None:
+                    command()
+            except Exception:
+                log.exception("a command to a dead engine failed")
 
     def _carry_out_commands(self, wait: bool) -> bool:
         """Runs what is in the queue (waiting for the first command if asked); False to stop."""
@@ -271,7 +305,17 @@ class AsyncEngine:
             _call(mailbox.loop, mailbox.inbox.put_nowait, batch)
 
 
-def _apply(branch: Branch, output: Output) -> Delta:
+def _apply(output: Output, waiting: dict[int, Branch]) -> Delta | None:
+    """Adds an output to its branch; takes branches that came to rest out of `waiting`."""
+    branch = waiting.get(output.sequence.id)
+    if branch is None:
+        return None
+    if output.error is not None:
+        raise output.error
+    if output.paused or output.finish_reason is not None:
+        del waiting[branch.id]
+    if not output.token_ids:
+        return None
     branch.output_ids += output.token_ids
     branch.logprobs += output.logprobs
     branch.text += output.text

@@ -16,7 +16,7 @@ from tenfold.engine.branch import Branch, BranchEngine, EndOfText, Tokens, Until
 from tenfold.errors import InvalidRequest
 from tenfold.rewards.base import Answer, Reward, RewardPrompt, RewardSession
 from tenfold.search.events import TokensEvent
-from tenfold.types import Occupancy, SamplingParams
+from tenfold.types import Occupancy, SamplingParams, TokenLogprob
 
 StoppedBy = Literal["complete", "deadline", "budget"]
 
@@ -161,24 +161,36 @@ class Branches:
         deltas = self._engine.extend(branches, until)
         seconds = None if self._budget.ms is None else (self._budget.ms - self.elapsed_ms) / 1000
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        seen = {b.id: (len(b.output_ids), len(b.text)) for b in branches}
         try:
             while True:
                 async with asyncio.timeout_at(deadline):
                     delta = await anext(deltas)
-                self.generated += len(delta.token_ids)
-                yield TokensEvent(
-                    delta.branch.candidate,
-                    delta.text,
-                    delta.token_ids,
-                    delta.logprobs,
-                    delta.finish_reason,
-                )
+                tokens, text = seen[delta.branch.id]
+                seen[delta.branch.id] = (tokens + len(delta.token_ids), text + len(delta.text))
+                yield self._event(delta.branch, delta.token_ids, delta.text, delta.logprobs)
         except StopAsyncIteration:
             return
         except TimeoutError:
             self.stopped_by = "deadline"
         finally:
             await deltas.aclose()
+        # What was on its way when the time was over belongs to the answers.
+        for b in branches:
+            tokens, text = seen[b.id]
+            if len(b.output_ids) > tokens:
+                late = tuple(b.output_ids[tokens:])
+                yield self._event(b, late, b.text[text:], tuple(b.logprobs[tokens:]))
+
+    def _event(
+        self,
+        branch: Branch,
+        token_ids: tuple[int, ...],
+        text: str,
+        logprobs: tuple[TokenLogprob, ...],
+    ) -> TokensEvent:
+        self.generated += len(token_ids)
+        return TokensEvent(branch.candidate, text, token_ids, logprobs, branch.finish_reason)
 
 
 END = EndOfText()
