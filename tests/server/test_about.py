@@ -109,7 +109,7 @@ async def test_health_tells_of_a_dead_engine(scripted: Scripted) -> None:
     llm.engine.alive = False  # type: ignore[misc]  # the scripted engine has a plain attribute
     async with client_of(llm) as http:
         answer = await http.get("/health")
-    assert answer.status_code == 500
+    assert answer.status_code == 503
     assert "restart the server" in answer.json()["error"]["message"]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tenfold import __version__
-from tenfold.errors import EngineError
 from tenfold.search.params import json_schema
 from tenfold.search.strategy import STRATEGIES
 from tenfold.server.context import Context
+from tenfold.server.errors import Refusal
 from tenfold.server.wire import catalog as wire
 
 
@@ -68,7 +68,7 @@ def stats(ctx: Context) -> wire.Stats:
 
 
 def health(ctx: Context) -> wire.Health:
-    """The server is up. Raises EngineError when the engine behind it is gone."""
+    """The server is up. Raises Refusal when the engine behind it is gone."""
     if not ctx.llm.engine.alive:
-        raise EngineError("the engine is not running", hint="restart the server")
+        raise Refusal(503, "the engine is not running (restart the server)", code="engine_dead")
     return wire.Health(status="ok", model=ctx.catalog.name, version=__version__)

@@ -203,5 +203,5 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-READS = documented(400, 401, 403, 404, 405, 500)
+READS = documented(400, 401, 403, 404, 405, 500, 503)
 GENERATES = documented(400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 501, 503)
