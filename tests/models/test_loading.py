@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tenfold.models.checkpoint import save_checkpoint
 from tenfold.models.loading import RandomTensors, load_model, load_tokenizer, random_model
 from tenfold.models.reference import reference_logits
 from tenfold.models.spec import DecoderSpec
+from tests.tiny_checkpoint import save_tiny_checkpoint
 
 from .test_lora import train
 from .test_tokenizer import byte_level
@@ -135,3 +137,15 @@ def test_random_models_repeat() -> None:
 def test_light_modules_import_no_torch(module: str) -> None:
     code = f"import sys, tenfold.models.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "temperature"),
+    [({}, 1.0), ({"temperature": 0.6}, 0.6), ({"do_sample": False, "temperature": 0.6}, 0.0)],
+)
+def test_a_checkpoint_that_says_greedy_is_sampled_greedily(
+    tmp_path: Path, settings: dict[str, Any], temperature: float
+) -> None:
+    folder = save_tiny_checkpoint(tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, **settings}))
+    assert load_model(folder).default_params().temperature == temperature

@@ -77,6 +77,16 @@ async def test_selecting_without_a_reward_is_refused() -> None:
     await engine.close()
 
 
+async def test_equal_candidates_are_refused() -> None:
+    engine = make_engine()
+    greedy = Request((1, 2), SamplingParams(temperature=0, max_tokens=3))
+    with pytest.raises(InvalidRequest, match="all the same") as e:
+        await run(engine, BestOfN(n=2), greedy, LETTERS)
+    assert e.value.param == "temperature"
+    assert result_of(await run(engine, BestOfN(n=1), greedy, LETTERS)).completions
+    await engine.close()
+
+
 async def test_all_n_samples_share_the_prompts_computation() -> None:
     engine = make_engine()
     executor = engine._engine.executor

@@ -159,7 +159,10 @@ def _generation_defaults(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     found = read_json(path)
-    return {key: found[key] for key in _SAMPLING if found.get(key) is not None}
+    defaults = {key: found[key] for key in _SAMPLING if found.get(key) is not None}
+    if found.get("do_sample") is False:  # said, not merely left out: greedy
+        defaults["temperature"] = 0.0
+    return defaults
 
 
 class RandomTensors(Mapping[str, Tensor]):

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tenfold.errors import InvalidRequest
 from tenfold.search.branches import END, Branches
 from tenfold.search.events import CheckpointEvent, Event
 from tenfold.search.params import param
@@ -30,6 +31,12 @@ class BestOfN:
 
     async def run(self, branches: Branches, request: Request) -> AsyncGenerator[Event, None]:
         """Yields all candidates' tokens, one checkpoint with the final scores, the result."""
+        if self.n > 1 and request.params.temperature == 0:
+            raise InvalidRequest(
+                f"{self.n} candidates at temperature 0 are all the same",
+                param="temperature",
+                hint="0.5 to 1 gives the reward something to choose from",
+            )
         root = await branches.start(request.params)
         alive = [root, *(await branches.fork(root, self.n - 1))] if self.n > 1 else [root]
         async for event in branches.extend(alive, END):
