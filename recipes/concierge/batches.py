@@ -14,6 +14,8 @@ from .episodes import Episode
 
 POOL_ROWS = 256  # rows drawn at once and sorted by length, so that batches waste little padding
 
+START_WEIGHT = 3.0  # the first token of a value decides which value: it counts more
+
 
 @dataclass(slots=True)
 class Row:
@@ -68,7 +70,7 @@ def repeat_row(vocabulary: int, rng: random.Random) -> Row:
 
 
 def collate(rows: list[Row], prompt_weight: float) -> Batch:
-    """Pad on the right; answers count 1, each fourth prompt token ``prompt_weight``, padding 0."""
+    """Pad on the right; answers count 1, value starts more, a fourth of the prompt less."""
     length = max(len(row.tokens) for row in rows)
     tokens = torch.zeros(len(rows), length, dtype=torch.long)
     weights = torch.zeros(len(rows), length)
@@ -80,6 +82,7 @@ def collate(rows: list[Row], prompt_weight: float) -> Batch:
             1.0,
             prompt_weight * (torch.arange(len(row.tokens)) % 4 == i % 4),
         )
+        weights[i, row.starts] *= START_WEIGHT
         starts += [(i, s) for s in row.starts]
     return Batch(tokens, weights, torch.tensor(starts, dtype=torch.long).reshape(-1, 2), rows)
 

@@ -116,11 +116,13 @@ def lesson_at(progress: float) -> Lesson:
         return Lesson(0.15, 0.0, 0.0, 0.0, Limits(1, 3, 10))
     if progress < 0.14:
         return Lesson(0.05, 0.1, 0.0, 0.05, Limits(1, 5, 10))
-    if progress < 0.24:
-        return Lesson(0.0, 0.25, 0.02, 0.1, Limits(2, 4, 10))
-    if progress < 0.4:
-        return Lesson(0.0, 0.45, 0.04, 0.15, Limits(3, 4, 10))
-    return Lesson(0.0, 0.6, 0.05, 0.2, Limits(4, 6, 10))
+    if progress < 0.3:
+        return Lesson(0.0, 0.2, 0.02, 0.1, Limits(2, 3, 10))
+    if progress < 0.52:
+        return Lesson(0.0, 0.3, 0.04, 0.15, Limits(3, 4, 10))
+    if progress < 0.68:
+        return Lesson(0.03, 0.35, 0.05, 0.2, Limits(3, 5, 10))
+    return Lesson(0.03, 0.45, 0.05, 0.2, Limits(4, 6, 10))
 
 
 def draw_episode(corpus: Corpus, lesson: Lesson, rng: random.Random) -> Episode:

@@ -224,6 +224,9 @@ def collect_pools(dialogues: list[Dialogue]) -> dict[str, list[str]]:
         for value in dialogue.values:
             if value.kind in ("text", "address") and len(value.text) < 40 and value.text.isascii():
                 pool = pool_of(value.slot)
+                rides = any(s.startswith("RideSharing") for s in dialogue.services)
+                if pool == "city" and rides:
+                    continue  # rides go to restaurants and halls as well
                 if pool != "city" or re.fullmatch(r"[A-Za-z.']+(?: [A-Za-z.']+){0,2}", value.text):
                     pools[pool].add(value.text)
     return {name: sorted(texts) for name, texts in sorted(pools.items())}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .dialogues import Dialogue, Record
+from .dialogues import Dialogue, Record, Turn
 from .facts import FLAG_WORDS, FactRecord, slot_words, write_facts
 from .values import fresh_value, surface_forms
 
@@ -57,7 +57,7 @@ def fill(
         text += written[hole]
         last = match.end()
     text += template[last:]
-    return text[0].upper() + text[1:], spans
+    return text[:1].upper() + text[1:], spans
 
 
 def choose_span(dialogue: Dialogue, limit: int, rng: random.Random) -> tuple[int, int] | None:
@@ -127,6 +127,11 @@ def _choose_records(
     return chosen + others[: max(0, limit - len(chosen))]
 
 
+def first_mention(turns: list[Turn], name: int | None) -> int:
+    """Return the turn that names a record first; records never named come last, in their order."""
+    return next((i for i, turn in enumerate(turns) if name in turn.stated), len(turns))
+
+
 def human_episode(
     dialogue: Dialogue, pools: Mapping[str, Sequence[str]], limits: Limits, rng: random.Random
 ) -> Episode | None:
@@ -143,6 +148,7 @@ def human_episode(
     chosen = _choose_records(candidates, needed, needed, limits.records, rng)
     if len(chosen) > limits.records:
         return None
+    chosen.sort(key=lambda r: first_mention(turns, r.name))
     facts = []
     looked_up: set[int] = set()
     wanted_slots = {slot for r in chosen for slot, hole in r.fields if hole in needed}
@@ -173,7 +179,7 @@ def human_episode(
         said |= set(turn.stated)
     if len(guest) > 6:
         return None
-    system = write_facts(facts, [(words, written[hole]) for hole, words in guest.items()], rng)
+    system = write_facts(facts, [(words, written[hole]) for hole, words in guest.items()])
     messages = [Message("system", system)] if system else []
     for turn in turns:
         assistant = turn.speaker == "system"

@@ -42,6 +42,7 @@ def export(checkpoint: Path, tokenizer: Path, out: Path, settings: Settings) -> 
     }
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     vocabulary = weights["model.embed_tokens.weight"].shape[0]
+    (out / "model.safetensors").chmod(0o644)
     config = build_model(settings, vocabulary).config
     config.architectures = ["LlamaForCausalLM"]
     config.dtype = torch.bfloat16

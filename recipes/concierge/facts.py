@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 
 SLOT_WORDS = {
@@ -97,12 +96,10 @@ def flag_sentence(name: str, slot: str, yes: bool) -> str:
     return f"{name[0].upper()}{name[1:]} {words}."
 
 
-def write_facts(records: list[FactRecord], guest: list[tuple[str, str]], rng: random.Random) -> str:
-    """Write all records, one per line, then what is known about the guest's request."""
-    order = list(records)
-    rng.shuffle(order)
+def write_facts(records: list[FactRecord], guest: list[tuple[str, str]]) -> str:
+    """Write all records, one per line in their order, then what is known of the guest's request."""
     lines = []
-    for record in order:
+    for record in records:
         article = "an" if record.noun[0] in "aeiou" else "a"
         nameless = record.name == f"the {record.noun}"
         sentences = [

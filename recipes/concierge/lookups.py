@@ -6,19 +6,21 @@ import random
 from collections.abc import Mapping, Sequence
 
 from .episodes import Episode, Limits, Message
-from .facts import FLAG_WORDS, FactRecord, flag_sentence, slot_words, write_facts
+from .facts import FLAG_WORDS, FactRecord, slot_words, write_facts
 from .phrases import (
     ANSWERS,
     GENERAL,
     GREETINGS,
+    LIST_QUESTIONS,
     NAMED_BY,
     QUESTIONS,
+    RECOMMEND_QUESTIONS,
     SCHEMAS,
     SLOT_ANSWERS,
     SLOT_QUESTIONS,
     THANKS,
 )
-from .values import fresh_value
+from .values import fresh_value, pool_of
 
 VALUE_HOLES = {"n", "n1", "n2", "v", "v1", "v2"}
 ORDER_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
@@ -34,7 +36,14 @@ def _compose(template: str, holes: Mapping[str, str]) -> tuple[str, list[tuple[i
             text += holes[part]
         else:
             text += part
-    return text[0].upper() + text[1:], spans
+    return text[:1].upper() + text[1:], spans
+
+
+def with_noun(template: str, noun: str) -> str:
+    """Put the noun in, after "an" where it starts with a vowel."""
+    if noun[0] in "aeiou":
+        template = template.replace("a {noun}", "an {noun}")
+    return template.replace("{noun}", noun)
 
 
 class Answer:
@@ -70,7 +79,7 @@ def fresh_records(
         for _ in range(8):
             value = fresh_value(kind, slot, like, pools, rng)
             if kind in ("text", "address") and value == like:
-                value = rng.choice(list(pools.get(slot) or [like]))
+                value = rng.choice(list(pools.get(pool_of(slot)) or [like]))
             if value not in taken:
                 break
         taken.add(value)
@@ -93,10 +102,12 @@ def _ask_value(
         [q for q in QUESTIONS + SLOT_QUESTIONS.get(words, ()) if alone or "{n}" in q]
     )
     answer = Answer()
-    answer.add(
-        rng.choice(ANSWERS + SLOT_ANSWERS.get(words, ())),
-        {"n": record.name, "w": words, "v": value},
-    )
+    forms, weights = list(ANSWERS), list(ANSWERS.values())
+    special = SLOT_ANSWERS.get(words, ())
+    forms += special
+    weights += [1] * len(special)
+    holes = {"n": record.name, "w": words, "v": value}
+    answer.add(rng.choices(forms, weights)[0], holes)
     return _compose(question, {"n": record.name, "w": words})[0], answer.message()
 
 
@@ -106,14 +117,10 @@ def _ask_two(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
         ("What are the {a} and the {b} of {n}?", "Please give me the {a} and the {b} of {n}.")
     )
     answer = Answer()
-    form = rng.choice(
-        (
-            "The {a} is {v1} and the {b} is {v2}.",
-            "For {n} the {a} is {v1} and the {b} is {v2}.",
-            "The {a} of {n} is {v1}. The {b} is {v2}.",
-        )
+    answer.add(
+        "For {n} the {a} is {v1} and the {b} is {v2}.",
+        {"a": w1, "b": w2, "v1": v1, "v2": v2, "n": record.name},
     )
-    answer.add(form, {"a": w1, "b": w2, "v1": v1, "v2": v2, "n": record.name})
     return _compose(question, {"a": w1, "b": w2, "n": record.name})[0], answer.message()
 
 
@@ -121,20 +128,18 @@ def _ask_reverse(records: list[FactRecord], rng: random.Random) -> tuple[str, Me
     record = rng.choice(records)
     words, value = rng.choice(record.fields)
     answer = Answer()
-    form = rng.choice(
-        ("That is {n}.", "{n} is the {noun} whose {w} is {v}.", "{n} has {v} as the {w}.")
+    answer.add(
+        "The {noun} with the {w} {v} is {n}.",
+        {"n": record.name, "noun": record.noun, "w": words, "v": value},
     )
-    answer.add(form, {"n": record.name, "noun": record.noun, "w": words, "v": value})
     return f"Which {record.noun} has {value} as the {words}?", answer.message()
 
 
 def _ask_flag(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
     slot, yes = rng.choice(record.flags)
-    text = ("Yes, " if yes else "No, ") + flag_sentence(record.name, slot, yes)
-    start = text.lower().index(record.name.lower())
-    return f"Does {record.name} {FLAG_WORDS[slot][2]}?", Message(
-        "assistant", text, [(start, start + len(record.name))]
-    )
+    answer = Answer()
+    answer.add("{n} " + FLAG_WORDS[slot][0 if yes else 1] + ".", {"n": record.name})
+    return f"Does {record.name} {FLAG_WORDS[slot][2]}?", answer.message()
 
 
 def _ask_missing(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
@@ -156,40 +161,32 @@ def _list_options(records: list[FactRecord], rng: random.Random) -> tuple[str, M
         "I have one {noun} for you." if single else "I have {k} {noun}s for you.",
         {"noun": noun, "k": str(len(records))},
     )
-    few = rng.randint(1, max(1, min(3, len(records[0].fields))))
-    shown = [w for w, _ in records[0].fields][:few]
-    style = rng.randrange(3)
+    opening = rng.choice(("The {o} one is {n}.", "There is {n}."))
     for position, record in enumerate(records):
-        opening = ("{n} is a good choice.", "The {o} one is {n}.", "There is {n}.")[style]
         answer.add(opening, {"n": record.name, "o": ORDER_WORDS[position]})
-        for words in shown:
-            answer.add(
-                rng.choice(("The {w} is {v}.", "For {n} the {w} is {v}."))
-                if words == shown[0]
-                else "The {w} is {v}.",
-                {"w": words, "v": dict(record.fields)[words], "n": record.name},
-            )
-    question = rng.choice(
-        (
-            "What {noun}s do you have?",
-            "Which {noun}s can you offer?",
-            "I need a {noun}.",
-            "Can you list the {noun}s for me?",
-            "Please show me my options.",
-            "Can you recommend a {noun}?",
-        )
-    )
-    return question.replace("{noun}", noun), answer.message()
+        _add_fields(answer, record, 2)
+    return with_noun(rng.choice(LIST_QUESTIONS), noun), answer.message()
+
+
+def _add_fields(answer: Answer, record: FactRecord, count: int) -> None:
+    """Append the first ``count`` fields as the facts have them."""
+    for words, value in record.fields[:count]:
+        holes = {"n": record.name, "w": words, "v": value}
+        answer.add("For {n} the {w} is {v}.", holes)
+
+
+def _recommend(records: list[FactRecord], rng: random.Random) -> tuple[str, Message]:
+    answer = Answer()
+    answer.add("How about {n}?", {"n": records[0].name})
+    _add_fields(answer, records[0], 1)
+    question = with_noun(rng.choice(RECOMMEND_QUESTIONS), records[0].noun)
+    return question, answer.message()
 
 
 def _recap(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
     answer = Answer()
-    answer.add(
-        rng.choice(("Here is what I know about {n}.", "{n} is a {noun}.")),
-        {"n": record.name, "noun": record.noun},
-    )
-    for words, value in record.fields:
-        answer.add("The {w} is {v}.", {"w": words, "v": value})
+    answer.add("Here is what I know about {n}.", {"n": record.name})
+    _add_fields(answer, record, len(record.fields))
     form = rng.choice(
         (
             "Tell me everything about {n}.",
@@ -205,7 +202,7 @@ def _compare(records: list[FactRecord], rng: random.Random) -> tuple[str, Messag
     answer = Answer()
     for (words, first), (_, second) in list(zip(one.fields, two.fields, strict=True))[:3]:
         answer.add(
-            "The {w} of {n1} is {v1} and the {w} of {n2} is {v2}.",
+            "For {n1} the {w} is {v1} and for {n2} the {w} is {v2}.",
             {"w": words, "n1": one.name, "n2": two.name, "v1": first, "v2": second},
         )
     return f"Compare {one.name} and {two.name}.", answer.message()
@@ -217,6 +214,8 @@ Asked = tuple[str, Message, FactRecord | None]  # question, answer, record now t
 def _ask_long(record: FactRecord, records: list[FactRecord], rng: random.Random) -> Asked:
     """Ask for all options, for everything about one record, or for a comparison."""
     draw = rng.random()
+    if draw < 0.15:
+        return *_recommend(records, rng), records[0]
     if draw < 0.6:
         return *_list_options(records, rng), None if len(records) > 1 else records[0]
     if draw < 0.8 or len(records) == 1:
@@ -228,13 +227,13 @@ def _ask_short(
     draw: float, record: FactRecord, recent: bool, records: list[FactRecord], rng: random.Random
 ) -> Asked:
     """Ask for one value mostly, sometimes for two, a name, a property or what is not known."""
-    if draw > 0.97:
+    if draw > 0.985:
         return *_ask_missing(record, rng), record
-    if draw > 0.87 and record.flags:
+    if draw > 0.84 and record.flags:
         return *_ask_flag(record, rng), record
-    if draw > 0.77:
+    if draw > 0.80:
         return *_ask_reverse(records, rng), None
-    if draw > 0.67 and len(record.fields) > 1:
+    if draw > 0.73 and len(record.fields) > 1:
         return *_ask_two(record, rng), record
     return *_ask_value(record, len(records) - 1, recent, rng), record
 
@@ -244,14 +243,13 @@ def lookup_episode(
 ) -> Episode:
     """Ask several questions about fresh records; ``composed`` is the share of longer answers."""
     noun = rng.choice(sorted(SCHEMAS))
-    records = fresh_records(
-        noun, rng.randint(1, limits.records), rng.randint(1, limits.fields), pools, rng
-    )
-    messages = [Message("system", write_facts(records, [], rng))]
+    count = max(rng.randint(1, limits.records) for _ in range(2))  # several are harder than one
+    records = fresh_records(noun, count, rng.randint(1, limits.fields), pools, rng)
+    messages = [Message("system", write_facts(records, []))]
     if rng.random() < 0.06:
         messages += _pair(*rng.choice(GREETINGS))
     current: FactRecord | None = None
-    for _ in range(rng.randint(1, max(1, limits.turns // 2))):
+    for _ in range(rng.randint(max(1, limits.turns // 2 - 2), limits.turns // 2 + 2)):
         recent = current is not None and rng.random() < 0.5
         record = current if recent and current is not None else rng.choice(records)
         draw = rng.random()
@@ -280,7 +278,7 @@ def general_episode(pools: Mapping[str, Sequence[str]], rng: random.Random) -> E
     }
     messages = _pair(*rng.choice(GREETINGS)) if rng.random() < 0.5 else []
     if rng.random() < 0.8 or not messages:
-        messages += _pair(*(_compose(t, holes)[0] for t in rng.choice(GENERAL)))
+        messages += _pair(*(_compose(with_noun(t, noun), holes)[0] for t in rng.choice(GENERAL)))
     if rng.random() < 0.5:
         messages += _pair(*rng.choice(THANKS))
     return Episode(messages, "general", 0, 0)

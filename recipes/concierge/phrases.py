@@ -85,15 +85,12 @@ QUESTIONS: tuple[str, ...] = (
     "What {w} does {n} have?",
     "Can you tell me the {w}, please?",
 )
-ANSWERS: tuple[str, ...] = (
-    "The {w} is {v}.",
-    "The {w} of {n} is {v}.",
-    "For {n} the {w} is {v}.",
-    "The {w} is {v}.",
-    "Sure, the {w} of {n} is {v}.",
-    "Their {w} is {v}.",
-    "It is {v}.",
-)
+# Answers that repeat a sentence of the facts come first: the words before the value lead to it.
+ANSWERS: dict[str, int] = {
+    "For {n} the {w} is {v}.": 12,
+    "The {w} of {n} is {v}.": 5,
+    "The {w} is {v}.": 2,
+}
 SLOT_QUESTIONS: dict[str, tuple[str, ...]] = {
     "phone number": ("How can I call {n}?", "How do I reach {n}?", "How can I call them?"),
     "address": ("Where is {n}?", "Where is it?", "How do I find {n}?"),
@@ -130,6 +127,19 @@ SLOT_ANSWERS: dict[str, tuple[str, ...]] = {
     "cuisine": ("{n} serves {v} food.", "They serve {v} food."),
     "number of stops": ("It has {v} stops.",),
 }
+LIST_QUESTIONS: tuple[str, ...] = (
+    "What {noun}s do you have?",
+    "Which {noun}s can you offer?",
+    "I need a {noun}.",
+    "Can you list the {noun}s for me?",
+    "Please show me my options.",
+    "What are my options?",
+)
+RECOMMEND_QUESTIONS: tuple[str, ...] = (
+    "Can you recommend a {noun}?",
+    "Please suggest a {noun}.",
+    "Which {noun} would you recommend?",
+)
 GREETINGS: tuple[tuple[str, str], ...] = (
     ("Hello", "Hello! How can I help you today?"),
     ("Hi!", "Hi, what can I do for you?"),

@@ -66,6 +66,7 @@ CITY_SLOTS = {
     "from",
     "to",
 }
+ENDS = ("", "", "", "n", "r", "l", "s", "ck", "th", "nd")
 POOL_SPLIT_SIZE = 40  # a pool of at least this many values keeps a tenth for evaluation only
 RELATIVE_DATE = re.compile(
     r"\b(?:the )?(?:day after tomorrow|today|tomorrow|later this week"
@@ -143,9 +144,23 @@ def surface_forms(kind: str, value: str) -> list[str]:
     return [value]
 
 
+def made_up_name(rng: random.Random) -> str:
+    """Make a name of random syllables, so that spelling out unknown names is learned too."""
+    words = []
+    for _ in range(rng.randint(1, 3)):
+        syllables = (
+            rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") + rng.choice(ENDS)
+            for _ in range(rng.randint(1, 3))
+        )
+        words.append("".join(syllables).capitalize())
+    return " ".join(words)
+
+
 def fresh_text(pool: Sequence[str], rng: random.Random) -> str:
-    """Draw a name from the pool; a third of the time join halves of two names into a new one."""
+    """Draw a name from the pool; at times make one up or join halves of two."""
     drawn = rng.choice(pool)
+    if len(pool) > 2 * POOL_SPLIT_SIZE and rng.random() < 0.2:
+        return made_up_name(rng)
     if len(pool) > POOL_SPLIT_SIZE and rng.random() < 0.35:
         first, second = drawn.split(), rng.choice(pool).split()
         if len(first) > 1 and len(second) > 1:
@@ -178,10 +193,9 @@ def fresh_value(
     pool = pools.get(pool_of(slot), ())
     if len(pool) < POOL_SPLIT_SIZE:
         return surface_forms(kind, value)[0]
-    drawn = fresh_text(pool, rng)
-    if kind == "address":
-        return re.sub(r"\d", lambda _: str(rng.randint(1, 9)), drawn)
-    return drawn
+    if kind == "address":  # new house numbers, but no new ordinals: 6nd Avenue
+        return re.sub(r"\d(?=\d*(?:\W|$))", lambda _: str(rng.randint(1, 9)), rng.choice(pool))
+    return fresh_text(pool, rng)
 
 
 def split_pool(pool: Sequence[str], held_out: bool) -> list[str]:

@@ -12,7 +12,7 @@ import jinja2
 import pytest
 import torch
 
-from recipes.concierge.batches import EpisodeStream, encode
+from recipes.concierge.batches import START_WEIGHT, EpisodeStream, encode
 from recipes.concierge.data import (
     Corpus,
     draw_episode,
@@ -221,6 +221,17 @@ def test_chat_template_renders_what_the_model_was_trained_on(shipped_tokenizer):
     assert prompt == render(asked)
 
 
+def test_transformers_applies_the_chat_template():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
+    chat = [{"role": "user", "content": "Hello"}]
+    assert tokenizer.eos_token == "<|end|>"
+    assert tokenizer.apply_chat_template(
+        chat, tokenize=False, add_generation_prompt=True
+    ) == render(chat)
+
+
 def test_rows_mark_answers_and_the_first_token_of_values():
     episode = lookup_episode(POOLS, Limits(1, 3, 4), 0.0, random.Random(3))
     tokenizer = train_tokenizer([m.text for m in episode.messages] * 3, 400)
@@ -260,8 +271,8 @@ def test_stream_follows_the_curriculum(tmp_path):
     stream = EpisodeStream(corpus, tokenizer, 1, 2048, 512)
     assert {row.family for row in stream.next(0.0, 0.2).rows} <= {"lookup", "repeat"}
     late = EpisodeStream(corpus, tokenizer, 1, 100_000_000, 2048).next(1.0, 0.2)
-    assert {row.family for row in late.rows} == {"lookup", "human", "general"}
-    assert late.weights.max() == 1
+    assert {row.family for row in late.rows} == {"lookup", "human", "general", "repeat"}
+    assert late.weights.max() == START_WEIGHT
 
 
 def test_slot_errors_count_missing_and_invented_values():
