@@ -1,0 +1,1 @@
+"""Recipe that trains ``concierge``, the small model shipped inside tenfold (see README.md)."""
