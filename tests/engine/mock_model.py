@@ -6,6 +6,7 @@ see *through its block table*. A wrong slot, table, copy or position therefore c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,9 +37,11 @@ class MockExecutor:
         self.memory = np.full((num_blocks, block_size), -1, np.int64)
         self.steps: list[StepBatch] = []
         self.fail_on: int | None = None  # a token id that breaks the step it is in
+        self.seconds = 0.0  # each step takes
 
     def forward(self, batch: StepBatch) -> torch.Tensor:
         self.steps.append(batch)
+        time.sleep(self.seconds)
         if self.fail_on is not None and self.fail_on in batch.token_ids:
             raise RuntimeError("the mock model was told to fail")
         for source, target in batch.copies:

@@ -104,6 +104,27 @@ async def test_a_dying_engine_tells_everybody(
     await engine.drop([branch])
 
 
+async def test_statistics_can_be_read_at_any_time(engine: AsyncEngine) -> None:
+    branch = await engine.start([1, 2], SamplingParams(ignore_eos=True))
+    done = threading.Event()
+    errors: list[Exception] = []
+
+    def poll() -> None:
+        while not done.is_set():
+            try:
+                engine.stats()
+            except RuntimeError as e:
+                errors.append(e)
+
+    poller = threading.Thread(target=poll)
+    poller.start()
+    async for _ in engine.extend([branch], EndOfText()):
+        pass
+    done.set()
+    await asyncio.to_thread(poller.join)
+    assert errors == []
+
+
 async def test_two_event_loops_share_one_engine(engine: AsyncEngine) -> None:
     async def one() -> list[int]:
         branch = await engine.start([1, 2, 3], SamplingParams(seed=4, max_tokens=20))

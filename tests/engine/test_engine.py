@@ -13,7 +13,7 @@ from tenfold.engine.sequence import Sequence
 from tenfold.engine.settings import EngineSettings
 from tenfold.errors import InvalidRequest, PromptTooLong
 from tenfold.types import SamplingParams
-from tests.engine.mock_model import EOS, LetterDetokenizer, MockExecutor
+from tests.engine.mock_model import EOS, VOCAB, LetterDetokenizer, MockExecutor
 from tests.engine.naive import naive_extend
 
 
@@ -290,6 +290,59 @@ def test_a_failing_step_ends_its_sequences_and_nothing_else() -> None:
     engine.extend([good], EndOfText())
     run(engine)
     assert good.finish_reason == "length"
+
+
+def test_rows_that_fail_for_different_reasons_fail_alone() -> None:
+    engine = make_engine()
+    nowhere = SamplingParams(min_tokens=2, max_tokens=9, stop_token_ids=(10**6,))
+    nothing = SamplingParams(min_tokens=2, max_tokens=9, stop_token_ids=tuple(range(VOCAB)))
+    fine = SamplingParams(seed=1, max_tokens=4, ignore_eos=True)
+    many = [engine.start([1, 2, i], p) for i, p in enumerate((nowhere, fine, nothing, fine))]
+    engine.extend(many, EndOfText())
+    errors: dict[int, str] = {}
+    while engine.has_work():
+        errors |= {o.sequence.id: str(o.error) for o in engine.step() if o.error}
+    assert list(errors) == [many[0].id, many[2].id]
+    assert "the vocabulary has" in errors[many[0].id]
+    assert "leave no token" in errors[many[2].id]
+    assert [s.output_len for s in many] == [0, 4, 0, 4]
+
+
+def test_a_detokenizer_that_breaks_ends_its_own_request() -> None:
+    class Fragile(LetterDetokenizer):
+        def push(self, token_id: int) -> str:
+            if 30 in self.prefix:
+                raise ValueError("cannot spell this")
+            return super().push(token_id)
+
+    engine = make_engine()
+    engine._detokenizer = Fragile
+    params = SamplingParams(seed=1, max_tokens=3, ignore_eos=True)
+    bad, good = engine.start([30], params), engine.start([1], params)
+    engine.extend([bad, good], EndOfText())
+    failed = []
+    while engine.has_work():
+        failed += [o.sequence for o in engine.step() if o.error]
+    assert failed == [bad]
+    assert good.output_len == 3
+    engine.check_integrity()
+
+
+def test_waiting_holds_no_memory_and_is_no_preemption() -> None:
+    engine = make_engine(11, context=40)
+    params = SamplingParams(seed=1, max_tokens=20, ignore_eos=True)
+    first = engine.start(list(range(20)), params)
+    engine.extend([first], EndOfText())
+    while first.output_len < 15:
+        engine.step()
+    second = engine.start([*range(20), 5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8], params)
+    engine.extend([second], EndOfText())
+    while first.finish_reason is None:
+        engine.step()
+        engine.check_integrity()
+        assert not (first.finish_reason is None and second.block_table and second.output_len == 0)
+    run(engine)
+    assert engine.stats().preemptions == 0
 
 
 def test_bad_prompts() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tenfold.engine.async_engine import AsyncEngine
@@ -9,7 +11,8 @@ from tenfold.engine.engine import Engine
 from tenfold.errors import InvalidRequest
 from tenfold.rewards.base import FunctionReward
 from tenfold.search.best_of_n import BestOfN
-from tenfold.search.events import CheckpointEvent, TokensEvent
+from tenfold.search.branches import Budget
+from tenfold.search.events import TokensEvent
 from tenfold.search.sample import Sample
 from tenfold.search.strategy import Request
 from tenfold.types import SamplingParams
@@ -17,10 +20,10 @@ from tests.conformance.strategy import check_strategy, result_of, run
 from tests.engine.mock_model import EOS, LetterDetokenizer, MockExecutor
 
 
-def make_engine() -> AsyncEngine:
-    return AsyncEngine(
-        Engine(MockExecutor(64), LetterDetokenizer, eos_ids=[EOS], context_length=60)
-    )
+def make_engine(seconds: float = 0.0) -> AsyncEngine:
+    executor = MockExecutor(64)
+    executor.seconds = seconds
+    return AsyncEngine(Engine(executor, LetterDetokenizer, eos_ids=[EOS], context_length=60))
 
 
 # An exact, independent oracle of what should win: the letter sum of the text.
@@ -62,10 +65,33 @@ async def test_the_winner_is_the_argmax_of_the_same_samples() -> None:
 
 
 async def test_a_reward_for_whole_answers_judges_what_the_deadline_left() -> None:
+    engine = make_engine(seconds=0.01)
+    endless = Request((1, 2, 3), SamplingParams(seed=2, ignore_eos=True))
+    got = result_of(await run(engine, BestOfN(n=4), endless, WHOLE_ONLY, Budget(ms=120)))
+    assert got.report.stopped_by == "deadline"
+    assert 0 < got.usage.generated < 4 * 50
+    assert got.completions[0].finish_reason == "deadline"
+    assert sum(len(c.token_ids) for c in got.completions) == got.usage.generated
+    await engine.close()
+
+
+async def test_the_deadline_covers_the_prompt() -> None:
+    engine = make_engine(seconds=0.2)
+    began = time.monotonic()
+    got = result_of(await run(engine, BestOfN(n=4), REQUEST, LETTERS, Budget(ms=50)))
+    assert got.report.stopped_by == "deadline"
+    assert (got.report.started, got.usage.generated) == (1, 0)
+    assert time.monotonic() - began < 1.0
+    await engine.close()
+
+
+async def test_an_answer_that_never_began_does_not_win() -> None:
+    # Scores that prefer the empty text: only the order of the candidates can save the answer.
+    shy = FunctionReward("shy", lambda _, a: -float(len(a.text)), partial_ok=True)
     engine = make_engine()
-    events = await run(engine, BestOfN(n=4), REQUEST, WHOLE_ONLY)
-    checkpoint = next(e for e in events if isinstance(e, CheckpointEvent))
-    assert set(checkpoint.alive) | set(checkpoint.cut) == {0, 1, 2, 3}
+    got = result_of(await run(engine, BestOfN(n=5), REQUEST, shy, Budget(tokens=3)))
+    assert [len(c.token_ids) for c in got.completions] == [1, 1, 1, 0, 0]
+    assert got.report.stopped_by == "budget"
     await engine.close()
 
 

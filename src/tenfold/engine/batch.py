@@ -15,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from tenfold.engine.sequence import PREFILL
+from tenfold.engine.sequence import Sequence as EngineSequence
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -87,3 +90,45 @@ def shared_groups(tables: Sequence[Sequence[int]]) -> list[Group]:
         groups.append(Group(begin, end, shared if end - begin > 1 else 0))
         begin = end
     return groups
+
+
+def build_batch(
+    chunks: Sequence[tuple[EngineSequence, int]],
+    copies: Sequence[tuple[int, int]],
+    block_size: int,
+) -> tuple[StepBatch, list[EngineSequence]]:
+    """The batch that computes `count` more tokens of each sequence in `chunks`.
+
+    Also returns the sequences whose next token is to be sampled, in the order of the logits' rows:
+    those that will have all their tokens computed and were not only asked to prefill.
+    """
+    decodes = [c for c in chunks if c[1] == 1]
+    decodes.sort(key=lambda c: (c[0].block_table[0], c[0].order))
+    ordered = decodes + [c for c in chunks if c[1] > 1]
+    tables = np.zeros((len(ordered), max(len(s.block_table) for s, _ in ordered)), np.int32)
+    tokens: list[int] = []
+    positions, slots = [], []
+    rows, wanting = [], []
+    for i, (s, count) in enumerate(ordered):
+        tables[i, : len(s.block_table)] = s.block_table
+        span = np.arange(s.computed, s.computed + count)
+        positions.append(span)
+        blocks = tables[i, span // block_size].astype(np.int64)
+        slots.append(blocks * block_size + span % block_size)
+        tokens += s.tokens[s.computed : s.computed + count]
+        if s.computed + count == len(s.tokens) and s.goal != PREFILL:
+            rows.append(len(tokens) - 1)
+            wanting.append(s)
+    batch = StepBatch(
+        token_ids=np.array(tokens, np.int64),
+        positions=np.concatenate(positions).astype(np.int64),
+        slots=np.concatenate(slots),
+        query_lens=np.array([n for _, n in ordered], np.int64),
+        context_lens=np.array([s.computed + n for s, n in ordered], np.int64),
+        block_tables=tables,
+        decodes=len(decodes),
+        groups=tuple(shared_groups([s.block_table for s, _ in decodes])),
+        logits_rows=np.array(rows, np.int64),
+        copies=tuple(copies),
+    )
+    return batch, wanting

@@ -32,10 +32,17 @@ def make_executor(decoder: Decoder, settings: EngineSettings) -> Executor:
 
     if settings.executor not in ("auto", *EXECUTORS):
         raise UnknownName("executor", settings.executor, ("auto", *EXECUTORS), param="executor")
+    longest = decoder.spec.max_positions
+    if settings.max_context is not None and settings.max_context > longest:
+        raise InvalidRequest(
+            f"max_context {settings.max_context} is more than the model's {longest} positions",
+            param="max_context",
+            hint=f"at most {longest}",
+        )
     blocks = settings.kv_blocks
     if blocks is None:
         fit = settings.kv_memory_mb * 2**20 // kv_bytes_per_block(decoder, settings.block_size)
-        context = settings.max_context or decoder.spec.max_positions
+        context = settings.max_context or longest
         useful = settings.max_sequences * (-(-context // settings.block_size) + 1)
         blocks = min(fit, useful)
     if blocks < 2:

@@ -14,14 +14,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 
-import numpy as np
 from torch import Tensor
 
-from tenfold.engine.batch import Executor, StepBatch, shared_groups
+from tenfold.engine.batch import Executor, build_batch
 from tenfold.engine.blocks import BlockPool
 from tenfold.engine.branch import EndOfText, Pressure, Tokens, Until
 from tenfold.engine.constraint import ConstraintState
-from tenfold.engine.sampler import Sampled, SampleRow, SamplingFailed, sample
+from tenfold.engine.sampler import Sampled, SampleRow, SamplingFailed, penalised, sample
 from tenfold.engine.scheduler import Plan, Scheduler, at_goal
 from tenfold.engine.sequence import PREFILL, Detokenizer, Family, Output, Sequence
 from tenfold.engine.settings import EngineSettings
@@ -33,6 +32,7 @@ from tenfold.types import Occupancy, SamplingParams, TokenLogprob
 log = logging.getLogger(__name__)
 
 NOTHING: frozenset[int] = frozenset()
+NO_TOKENS: tuple[int, ...] = ()
 
 
 class Engine:
@@ -202,7 +202,7 @@ class Engine:
         return outputs
 
     def _run(self, plan: Plan) -> list[Output]:
-        batch, wanting = self._batch(plan)
+        batch, wanting = build_batch(plan.chunks, plan.copies, self._pool.block_size)
         try:
             logits = self.executor.forward(batch)
         except Exception as e:
@@ -217,56 +217,24 @@ class Engine:
         self._recent.append((time.monotonic(), self._generated))
         return outputs
 
-    def _batch(self, plan: Plan) -> tuple[StepBatch, list[Sequence]]:
-        """The executor's view of a plan, and the sequences whose next token will be sampled."""
-        decodes = [c for c in plan.chunks if c[1] == 1]
-        decodes.sort(key=lambda c: (c[0].block_table[0], c[0].order))
-        chunks = decodes + [c for c in plan.chunks if c[1] > 1]
-        size = self._pool.block_size
-        tables = np.zeros((len(chunks), max(len(s.block_table) for s, _ in chunks)), np.int32)
-        tokens: list[int] = []
-        positions, slots = [], []
-        rows, wanting = [], []
-        for i, (s, count) in enumerate(chunks):
-            tables[i, : len(s.block_table)] = s.block_table
-            span = np.arange(s.computed, s.computed + count)
-            positions.append(span)
-            slots.append(tables[i, span // size].astype(np.int64) * size + span % size)
-            tokens += s.tokens[s.computed : s.computed + count]
-            if s.computed + count == len(s.tokens) and s.goal != PREFILL:
-                rows.append(len(tokens) - 1)
-                wanting.append(s)
-        batch = StepBatch(
-            token_ids=np.array(tokens, np.int64),
-            positions=np.concatenate(positions).astype(np.int64),
-            slots=np.concatenate(slots),
-            query_lens=np.array([n for _, n in chunks], np.int64),
-            context_lens=np.array([s.computed + n for s, n in chunks], np.int64),
-            block_tables=tables,
-            decodes=len(decodes),
-            groups=tuple(shared_groups([s.block_table for s, _ in decodes])),
-            logits_rows=np.array(rows, np.int64),
-            copies=tuple(plan.copies),
-        )
-        return batch, wanting
-
     def _sample(self, logits: Tensor, sequences: list[Sequence]) -> list[Output]:
         if not sequences:
             return []
-        rows = [self._sample_row(s) for s in sequences]
-        failed: dict[int, str] = {}
-        try:
-            drawn = sample(logits, rows)
-        except SamplingFailed as e:
-            # One bad row must not take the others with it; without it they get the same tokens.
-            failed = e.rows
-            kept = [i for i in range(len(rows)) if i not in failed]
-            drawn = sample(logits[kept], [rows[i] for i in kept])
-        tokens = iter(drawn)
-        return [
-            self._fail(s, EngineError(failed[i])) if i in failed else self._advance(s, next(tokens))
-            for i, s in enumerate(sequences)
-        ]
+        rows = {s.id: self._sample_row(s) for s in sequences}
+        outputs: list[Output] = []
+        left, at = list(sequences), list(range(len(sequences)))
+        while left:
+            try:
+                drawn = sample(logits[at], [rows[s.id] for s in left])
+            except SamplingFailed as e:
+                # Rows do not influence one another: the others get the same tokens without these.
+                outputs += [self._fail(left[i], EngineError(why)) for i, why in e.rows.items()]
+                kept = [i for i in range(len(left)) if i not in e.rows]
+                left, at = [left[i] for i in kept], [at[i] for i in kept]
+                continue
+            outputs += [self._advance_safely(s, d) for s, d in zip(left, drawn, strict=True)]
+            break
+        return outputs
 
     def _sample_row(self, s: Sequence) -> SampleRow:
         forbid = NOTHING
@@ -277,11 +245,19 @@ class Engine:
             seed=s.family.seed,
             candidate=s.candidate,
             position=s.output_len,
-            prompt_ids=s.tokens[: s.prompt_len],
-            output_ids=s.tokens[s.prompt_len :],
+            prompt_ids=s.tokens[: s.prompt_len] if penalised(s.params) else NO_TOKENS,
+            output_ids=s.tokens[s.prompt_len :] if penalised(s.params) else NO_TOKENS,
             forbid=forbid,
             constraint=s.constraint,
         )
+
+    def _advance_safely(self, s: Sequence, drawn: Sampled) -> Output:
+        try:
+            return self._advance(s, drawn)
+        except Exception as e:
+            # A token that cannot be shown or parsed ends its own request and no other.
+            log.exception("sequence %d failed on token %d", s.id, drawn.token_id)
+            return self._fail(s, EngineError(f"the answer could not be continued: {e}"))
 
     def _advance(self, s: Sequence, drawn: Sampled) -> Output:
         """Appends a sampled token, its text, and the reason to stop, if any."""
@@ -357,7 +333,7 @@ class Engine:
         )
 
     def _rate(self, now: float, window: float = 3.0) -> float:
-        recent = [(t, n) for t, n in self._recent if t > now - window]
+        recent = [(t, n) for t, n in list(self._recent) if t > now - window]
         return (recent[-1][1] - recent[0][1]) / (now - recent[0][0]) if recent else 0.0
 
     def check_integrity(self) -> None:

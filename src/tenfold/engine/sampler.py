@@ -127,8 +127,12 @@ def _processed(logits: Tensor, rows: Sequence[SampleRow]) -> tuple[Tensor, froze
 
 def _changes(row: SampleRow) -> bool:
     p = row.params
-    penalties = p.repetition_penalty != 1.0 or p.presence_penalty != 0 or p.frequency_penalty != 0
-    return bool(penalties or p.logit_bias or row.forbid or row.constraint is not None)
+    return bool(penalised(p) or p.logit_bias or row.forbid or row.constraint is not None)
+
+
+def penalised(p: SamplingParams) -> bool:
+    """Whether earlier tokens matter; if not, a row's prompt and output ids are never read."""
+    return p.repetition_penalty != 1.0 or p.presence_penalty != 0 or p.frequency_penalty != 0
 
 
 def _process(logits: Tensor, row: SampleRow) -> None:

@@ -50,10 +50,13 @@ class Scheduler:
         for sequence in runnable:
             if left == 0 or len(plan.chunks) == self._max_sequences:
                 break
+            waiting = not sequence.block_table
             if not self._admit(sequence, being_computed):
                 continue
             count = min(sequence.wanted, left)
             if not self._reserve(sequence, count, plan, live, planned):
+                if waiting:  # it goes on waiting, and holds no memory while it does
+                    self.free(sequence)
                 continue
             plan.chunks.append((sequence, count))
             planned.add(sequence.id)
@@ -116,27 +119,27 @@ class Scheduler:
     ) -> bool:
         """Blocks for `count` more tokens, the first of them owned by the sequence alone.
 
-        On failure the table is as long as before: what a fork shares is always computed.
+        All or nothing: on failure neither the table nor the plan has changed.
         """
         size = self.pool.block_size
-        needed = -(-(sequence.computed + count) // size)
         table = sequence.block_table
-        held = len(table)
-        if sequence.computed % size and self.pool.shared(table[-1]):
-            copy = self._allocate(sequence, live, planned)
-            if copy is None:
+        needed = -(-(sequence.computed + count) // size) - len(table)
+        partial = sequence.computed % size > 0
+        fresh: list[int] = []
+        # Sharing is asked anew each time: taking a block may have freed whoever shared with us.
+        while len(fresh) < needed + (partial and self.pool.shared(table[-1])):
+            block = self._allocate(sequence, live, planned)
+            if block is None:
+                self.pool.release(fresh)
                 return False
-            # Whoever shared the block may have been preempted for the copy; it is still a copy.
+            fresh.append(block)
+        if partial and self.pool.shared(table[-1]):
+            copy = fresh.pop()
             plan.copies.append((table[-1], copy))
             self.pool.release(table[-1:])
             table[-1] = copy
-        while len(table) < needed:
-            block = self._allocate(sequence, live, planned)
-            if block is None:
-                self.pool.release(sequence.block_table[held:])
-                del sequence.block_table[held:]
-                return False
-            table.append(block)
+        table += fresh[:needed]
+        self.pool.release(fresh[needed:])
         return True
 
     def _allocate(self, sequence: Sequence, live: list[Sequence], planned: set[int]) -> int | None:

@@ -21,9 +21,11 @@ class EngineSettings:
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("block_size", "kv_memory_mb", "max_batch_tokens", "max_sequences"):
-            if getattr(self, name) < 1:
-                raise InvalidRequest(f"{name} must be at least 1", param=name)
+        least = {"kv_blocks": 2, "max_context": 2}
+        for name in (*least, "block_size", "kv_memory_mb", "max_batch_tokens", "max_sequences"):
+            value, low = getattr(self, name), least.get(name, 1)
+            if value is not None and value < low:
+                raise InvalidRequest(f"{name} must be at least {low}, not {value}", param=name)
         if self.max_batch_tokens < self.max_sequences:
             raise InvalidRequest(
                 "max_batch_tokens must not be below max_sequences",

@@ -29,6 +29,10 @@ class BestOfN:
 
     n: int = param(8, "candidates", minimum=1, maximum=1024)
 
+    @property
+    def candidates(self) -> int:
+        return self.n
+
     async def run(self, branches: Branches, request: Request) -> AsyncGenerator[Event, None]:
         """Yields all candidates' tokens, one checkpoint with the final scores, the result."""
         if self.n > 1 and request.params.temperature == 0:
@@ -42,8 +46,17 @@ class BestOfN:
         async for event in branches.extend(alive, END):
             yield event
         scores = await branches.score(alive)
-        # Whole answers beat answers that time or budget cut short; ties go to the first candidate.
-        ranked = sorted(alive, key=lambda b: (not b.finished, -scores[b.candidate], b.candidate))
+        # Whole answers beat those that time or budget cut short, these beat answers that never
+        # began; ties go to the first candidate.
+        ranked = sorted(
+            alive,
+            key=lambda b: (
+                not b.finished,
+                not b.output_ids,
+                -scores[b.candidate],
+                b.candidate,
+            ),
+        )
         checkpoint = CheckpointEvent(
             tokens=max(len(b.output_ids) for b in alive),
             alive=(ranked[0].candidate,),

@@ -71,8 +71,16 @@ class Branches:
         return branch
 
     async def fork(self, branch: Branch, n: int) -> list[Branch]:
-        """`n` copies that share all KV blocks and go their own way from here."""
-        children = await self._engine.fork(branch, n)
+        """`n` copies that share all KV blocks and go their own way from here.
+
+        None when time runs out before the prompt is computed; `stopped_by` then says so.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline()):
+                children = await self._engine.fork(branch, n)
+        except TimeoutError:
+            self.stopped_by = "deadline"
+            return []
         self._live.update((c.id, c) for c in children)
         self.started += n
         return children
@@ -83,8 +91,8 @@ class Branches:
         """Grows the unfinished ones of `branches`; ends early when the budget or time is over."""
         left = until
         while (live := [b for b in branches if not b.finished]) and self.stopped_by == "complete":
-            share = self._share(len(live))
-            if share == 0:
+            live, share = self._affordable(live)
+            if not live:
                 self.stopped_by = "budget"
                 return
             # An equal share of the remaining tokens for everyone keeps a seed's result the same
@@ -150,17 +158,26 @@ class Branches:
     def elapsed_ms(self) -> float:
         return (time.monotonic() - self._began) * 1000.0
 
-    def _share(self, live: int) -> int | None:
+    def _affordable(self, live: list[Branch]) -> tuple[list[Branch], int | None]:
+        """Who may grow on what is left of the token budget, and by how much (None: no limit)."""
         if self._budget.tokens is None:
+            return live, None
+        left = max(0, self._budget.tokens - self.generated)
+        # Fewer tokens than candidates: one each for the first, rather than none for anybody.
+        return live[:left], left // len(live) or 1
+
+    def _deadline(self) -> float | None:
+        """When the time is over, on the event loop's clock."""
+        if self._budget.ms is None:
             return None
-        return max(0, self._budget.tokens - self.generated) // live
+        left_ms = self._budget.ms - self.elapsed_ms
+        return asyncio.get_running_loop().time() + left_ms / 1000
 
     async def _extend_until_deadline(
         self, branches: Sequence[Branch], until: Until
     ) -> AsyncGenerator[TokensEvent, None]:
         deltas = self._engine.extend(branches, until)
-        seconds = None if self._budget.ms is None else (self._budget.ms - self.elapsed_ms) / 1000
-        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        deadline = self._deadline()
         seen = {b.id: (len(b.output_ids), len(b.text)) for b in branches}
         try:
             while True:

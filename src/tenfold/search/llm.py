@@ -231,14 +231,15 @@ class LLM:
         adapters: Sequence[str] = (),
         settings: EngineSettings | None = None,
     ) -> None:
+        # Loaded first: a model that cannot be had leaves no thread behind.
+        self._llm = AsyncLLM.load(
+            model, dtype=dtype, device=device, adapters=adapters, settings=settings
+        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="tenfold-llm", daemon=True
         )
         self._thread.start()
-        self._llm = AsyncLLM.load(
-            model, dtype=dtype, device=device, adapters=adapters, settings=settings
-        )
 
     def chat(
         self,

@@ -58,7 +58,9 @@ def parse_decode(decode: Mapping[str, Any], *, default_reward: str = "logprob") 
     if not isinstance(name, str):
         raise InvalidRequest("decode.strategy must be a string", param="decode.strategy")
     cls = STRATEGIES.get(name)
-    budget = values.pop("budget", None) or {}
+    budget = values.pop("budget", None)
+    if budget is None:
+        budget = {}
     if not isinstance(budget, Mapping):
         raise InvalidRequest(
             "decode.budget must be an object",

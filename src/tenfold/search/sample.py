@@ -24,6 +24,10 @@ class Sample:
 
     n: int = param(1, "answers to return", minimum=1, maximum=128)
 
+    @property
+    def candidates(self) -> int:
+        return self.n
+
     async def run(self, branches: Branches, request: Request) -> AsyncGenerator[Event, None]:
         """Yields each answer's tokens as they come."""
         root = await branches.start(request.params)

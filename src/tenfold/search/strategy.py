@@ -42,6 +42,11 @@ class Strategy(Protocol):
     selects: ClassVar[bool]  # candidates compete: the answer is known only at the end
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @property
+    def candidates(self) -> int:
+        """How many branches a request starts with, at most."""
+        ...
+
     def run(self, branches: Branches, request: Request) -> AsyncGenerator[Event, None]:
         """Generates; ends with exactly one ResultEvent."""
         ...

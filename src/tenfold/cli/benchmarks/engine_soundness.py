@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 
-from tenfold.engine.settings import EngineSettings
 from tenfold.search.llm import AsyncLLM
 from tenfold.search.options import DecodeOptions
 from tenfold.search.sample import Sample
@@ -57,7 +56,7 @@ async def blocks_leaked(address: str, requests: int, seed: int = 0) -> int:
 
 async def seed_mismatches(prompts: int, tokens: int = 48) -> int:
     """Prompts whose seeded answer differs between alone and in a batch of 32 (fp32)."""
-    llm = AsyncLLM.load("concierge", dtype="float32", settings=EngineSettings(prefix_cache=False))
+    llm = AsyncLLM.load("concierge", dtype="float32")
     rng = random.Random(1)
     vocabulary = llm.model.spec.vocab_size
     options = DecodeOptions(Sample())
