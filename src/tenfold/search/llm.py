@@ -117,10 +117,10 @@ class AsyncLLM:
     def check_size(self, text: str, param: str) -> None:
         """Raises PromptTooLong for a text that does not fit even in the longest of tokens: to count
         the tokens of one that is megabytes long would take seconds."""
-        if len(text.encode("utf-8", "surrogatepass")) > self.context_length * self._longest_token:
+        least = -(-len(text.encode("utf-8", "surrogatepass")) // self._longest_token)
+        if least > self.context_length:
             raise PromptTooLong(
-                f"the text has {len(text)} characters and more tokens than the context, which "
-                f"holds {self.context_length}",
+                f"the text has at least {least} tokens; the context holds {self.context_length}",
                 param=param,
                 hint="shorten it",
             )
