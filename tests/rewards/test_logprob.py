@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,9 +30,11 @@ class Counting:
         self.spec = decoder.spec
         self.device = decoder.device
         self.read = self.rows = self.most = 0
+        self.began = threading.Event()
 
     def forward(self, ids: torch.Tensor, *more: Any) -> torch.Tensor:
         self.read += len(ids)
+        self.began.set()
         self.most = max(self.most, len(ids))
         return self.decoder.forward(ids, *more)
 
@@ -114,8 +117,7 @@ async def test_who_leaves_is_no_longer_worked_for(decoder: Decoder) -> None:
     leavers = [
         asyncio.create_task(reward.open(RewardPrompt(PROMPT)).score(many)) for _ in range(50)
     ]
-    while not counting.read:
-        await asyncio.sleep(0.001)
+    assert await asyncio.to_thread(counting.began.wait, 10)
     for task in leavers:
         task.cancel()
     await asyncio.gather(*leavers, return_exceptions=True)
