@@ -57,7 +57,8 @@ class SamplingParams:
         need(self.top_k >= 0, "top_k", "0 (off) or a positive number")
         need(0.0 < self.top_p <= 1.0, "top_p", "above 0 and at most 1")
         need(0.0 <= self.min_p <= 1.0, "min_p", "between 0 and 1")
-        need(0.0 < self.repetition_penalty <= 10.0, "repetition_penalty", "above 0 and at most 10")
+        # Logits are divided by it: what is nearly 0 makes them infinite.
+        need(0.01 <= self.repetition_penalty <= 10.0, "repetition_penalty", "between 0.01 and 10")
         need(-2.0 <= self.presence_penalty <= 2.0, "presence_penalty", "between -2 and 2")
         need(-2.0 <= self.frequency_penalty <= 2.0, "frequency_penalty", "between -2 and 2")
         need(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", "at least 1")

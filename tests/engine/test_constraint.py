@@ -176,9 +176,19 @@ def test_a_constraint_and_forbidden_ids_that_leave_nothing_name_the_row(factory,
         sample(torch.zeros(2, len(token_bytes)), rows)
 
 
+def nested(depth):
+    """A schema of objects within objects."""
+    schema = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("constraint", "param", "reason"),
     [
+        (Constraint("json_schema", nested(130)), "response_format", "recursion"),
+        (Constraint("json_schema", nested(30_000)), "response_format", "recursion"),
         (Constraint("regex", "[a-"), "constraint", "unclosed character class"),
         (Constraint("regex", 5), "constraint", "is text"),
         (Constraint("grammar", "start: nowhere"), "constraint", "nowhere"),

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+import threading
 from typing import Any
 
 import pytest
 
+from tenfold.models.tokenizer import Tokenizer
 from tenfold.server.settings import ServerSettings
 
 from .conftest import Scripted, ask, client_of
+from .models import Script
 
 CHAT = "/v1/chat/completions"
 
@@ -67,6 +71,9 @@ BAD: dict[str, tuple[Any, str | None, str]] = {
     "logit_bias key": (ask(logit_bias={"a": 1}), "logit_bias", "token id"),
     "logit_bias id": (ask(logit_bias={"99999": 1}), "logit_bias", "261"),
     "logit_bias value": (ask(logit_bias={"1": 101}), "logit_bias", "100"),
+    "stop id beyond the vocabulary": (ask(stop_token_ids=[999999]), "stop_token_ids", "261"),
+    "stop id below zero": (ask(stop_token_ids=[1, -1]), "stop_token_ids", "-1 is not a token id"),
+    "penalty near zero": (ask(repetition_penalty=1e-300), "repetition_penalty", "0.01"),
     "two limits": (
         ask(max_tokens=2, max_completion_tokens=3),
         "max_completion_tokens",
@@ -90,6 +97,16 @@ BAD: dict[str, tuple[Any, str | None, str]] = {
         ask(chat_template_kwargs={"messages": []}),
         "chat_template_kwargs.messages",
         "messages",
+    ),
+    "template flag": (
+        ask(chat_template_kwargs={"add_generation_prompt": False}),
+        "chat_template_kwargs.add_generation_prompt",
+        "the server sets it",
+    ),
+    "template token": (
+        ask(chat_template_kwargs={"bos_token": "<|system|>"}),
+        "chat_template_kwargs.bos_token",
+        "the server sets it",
     ),
     "not an object": ([1, 2], None, "object"),
     "budget over the limit": (
@@ -177,6 +194,47 @@ async def test_an_unknown_model_is_404_with_the_nearest(scripted: Scripted) -> N
     assert (response.status_code, error["code"]) == (404, "model_not_found")
     assert error["param"] == "model"
     assert "'tiny@best'" in error["message"]
+
+
+@pytest.mark.parametrize("name", ["self", "template_kwargs", "variables", "tool", "a b"])
+async def test_template_variables_have_any_name(scripted: Scripted, name: str) -> None:
+    async with client_of(scripted()) as http:
+        response = await http.post(CHAT, json=ask(chat_template_kwargs={name: 1}))
+    assert response.status_code == 200, response.text
+
+
+HUGE = "the cat " * 400_000
+ENDPOINTS: dict[str, tuple[dict[str, Any], str]] = {
+    CHAT: (ask(HUGE), "messages"),
+    "/v1/completions": ({"prompt": ["a", HUGE]}, "prompt"),
+    "/v1/embeddings": ({"input": ["a", HUGE]}, "input"),
+    "/v1/score": (ask() | {"candidates": ["a", HUGE]}, "candidates.1"),
+}
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_texts_that_cannot_fit_are_not_encoded(
+    scripted: Scripted, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Tokenizer.encode
+
+    def guarded(self: Tokenizer, text: str, *more: Any) -> list[int]:
+        assert len(text) < 10_000
+        if text != Script.answers[0]:  # which the scripted engine encodes
+            assert threading.current_thread() is not threading.main_thread()
+        return encode(self, text, *more)
+
+    monkeypatch.setattr(Tokenizer, "encode", guarded)
+    body, param = ENDPOINTS[path]
+    async with client_of(scripted()) as http:
+        response = await http.post(path, json=body)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (400, "context_length_exceeded"), error
+        assert error["param"] == param
+        assert "the context holds 2048" in error["message"]
+        small = json.dumps(body).replace(HUGE, "b")
+        headers = {"Content-Type": "application/json"}
+        assert (await http.post(path, content=small, headers=headers)).status_code == 200
 
 
 async def test_harmless_openai_fields_pass(scripted: Scripted) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from tenfold.engine.branch import Capabilities
 from tenfold.models.loading import LoadedModel
 
 from .conftest import Scripted, ask, client_of, events_of
@@ -42,6 +46,19 @@ async def test_a_stream_is_role_text_finish_usage_done(scripted: Scripted) -> No
     assert chunks[-1].usage.completion_tokens == 21
     assert all(c.usage is None for c in chunks[:-1])
     assert len({c.id for c in chunks}) == 1
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+async def test_a_report_says_whether_the_seed_holds(scripted: Scripted, seeded: bool) -> None:
+    llm = scripted()
+    cast(Any, llm.engine).capabilities = Capabilities(True, True, seeded, True)
+    async with client_of(llm) as http:
+        given = (await http.post("/v1/chat/completions", json=ask(seed=5, decode={}))).json()
+        without = (await http.post("/v1/chat/completions", json=ask(decode={}))).json()
+        stream = await http.post("/v1/chat/completions", json=ask(seed=5, decode={}, stream=True))
+    assert given["decode"]["seeded"] is seeded
+    assert "seeded" not in without["decode"]
+    assert events_of(stream.text)[-2]["decode"]["seeded"] is seeded
 
 
 async def test_the_real_engine_answers(real_llm, model: LoadedModel) -> None:

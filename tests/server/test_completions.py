@@ -193,6 +193,7 @@ async def test_scores_are_the_models_own(scripted: Scripted) -> None:
     expected = sum(float(logp[len(prompt) - 1 + i, t]) for i, t in enumerate(yes)) / len(yes)
     assert answer["data"][0]["score"] == pytest.approx(expected, abs=1e-4)
     assert [d["index"] for d in answer["data"]] == [0, 1, 2]
+    assert answer["data"][2]["score"] is None
     assert answer["usage"]["completion_tokens"] == 0
     error = unknown.json()["error"]
     assert (unknown.status_code, error["param"]) == (400, "reward")

@@ -68,14 +68,21 @@ async def test_a_schema_is_kept(real_llm: AsyncLLM) -> None:
     }
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
     body = ask(response_format=wanted, max_tokens=100, n=3, seed=2)
-    bad = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nothing"}}}
+    deep: dict[str, Any] = {"type": "string"}
+    for _ in range(130):
+        deep = {"type": "object", "properties": {"a": deep}}
+    bad: list[dict[str, Any]] = [
+        {"type": "json_schema", "json_schema": {"name": "a", "schema": wrong}}
+        for wrong in ({"type": "nothing"}, deep)
+    ]
     async with client_of(real_llm) as http:
         answer = (await http.post(CHAT, json=body)).json()
-        refused = await http.post(CHAT, json=ask(response_format=bad))
+        refusals = [await http.post(CHAT, json=ask(response_format=b)) for b in bad]
     for choice in answer["choices"]:
         jsonschema.validate(json.loads(choice["message"]["content"]), schema)
-    assert refused.status_code == 400, refused.text
-    assert refused.json()["error"]["type"] == "invalid_request_error"
+    for refused in refusals:
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["type"] == "invalid_request_error"
 
 
 async def test_a_demanded_call_is_made(tool_model: LoadedModel) -> None:

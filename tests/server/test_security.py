@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tenfold.server.settings import ServerSettings
 
 from .conftest import Scripted, ask, client_of, running
 from .models import Script
+from .test_lifetime import connect
 
 CHAT = "/v1/chat/completions"
 KEYS = ServerSettings(api_keys=("first-key", "second-këy"))
@@ -38,6 +40,28 @@ async def test_any_of_the_keys_opens(scripted: Scripted) -> None:
         bad = await http.get("/v1/models", headers={"Authorization": "Bearer first-key2"})
     assert (good.status_code, bad.status_code) == (200, 401)
     assert key_matches("second-këy", KEYS.api_keys)
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+async def test_health_checkers_may_send_head(scripted: Scripted, path: str) -> None:
+    for settings in (ServerSettings(), KEYS):
+        async with client_of(scripted(), settings) as http:
+            response = await http.head(path)
+            assert response.status_code == 200, response.text
+
+
+def test_what_is_no_http_is_refused_as_everything_else(scripted: Scripted) -> None:
+    with running(scripted()) as address:
+        for rubbish in (b"HELLO\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
+            with connect(address) as sock:
+                sock.sendall(rubbish)
+                answer = b"".join(iter(lambda: sock.recv(4096), b""))
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 Bad Request")
+            assert b"content-type: application/json" in head.lower()
+            error = json.loads(body)["error"]
+            assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_http")
+        assert httpx.get(address + "/health").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2"])

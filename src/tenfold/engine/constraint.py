@@ -115,11 +115,13 @@ class ConstraintFactory:
         from llguidance import LLMatcher
 
         param = "response_format" if constraint.kind.startswith("json") else "constraint"
-        grammar = _grammar(constraint, param)
-        matcher = LLMatcher(self._built(), grammar, log_level=0)
+        try:
+            grammar = _grammar(constraint, param)
+            matcher = LLMatcher(self._built(), grammar, log_level=0)
+        except (ValueError, RecursionError) as e:  # nested too deeply, for one
+            raise _unusable(constraint, param, str(e)) from None
         if matcher.is_error():
-            reason = matcher.get_error().split("<state>")[0].strip()
-            raise InvalidRequest(f"the {constraint.kind} cannot be used: {reason}", param=param)
+            raise _unusable(constraint, param, matcher.get_error())
         return ConstraintState(matcher, len(self._vocabulary.tokens))
 
     def _built(self) -> LLTokenizer:
@@ -187,6 +189,12 @@ def _grammar(constraint: Constraint, param: str) -> str:
     if kind == "regex":
         return str(LLMatcher.grammar_from_regex(value))
     return str(LLMatcher.grammar_from_lark(value))
+
+
+def _unusable(constraint: Constraint, param: str, message: str) -> InvalidRequest:
+    """llguidance's refusal without the parser state it appends."""
+    reason = message.split("<state>")[0].strip()
+    return InvalidRequest(f"the {constraint.kind} cannot be used: {reason}", param=param)
 
 
 def _first_line(message: str) -> str:

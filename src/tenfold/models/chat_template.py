@@ -68,11 +68,13 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         continue_final: bool = False,
-        **kwargs: Any,
+        variables: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> str:
         """The prompt text of a conversation.
 
-        `tools` are JSON schemas in OpenAI's form; other keywords reach the template as variables.
+        `tools` are JSON schemas in OpenAI's form. `variables`, whose names may be any, and other
+        keywords reach the template under their names.
         `continue_final` ends the prompt inside the last message, for the model to continue. Raises
         TemplateError when the template fails, refuses the conversation or exceeds its limits.
         """
@@ -81,16 +83,17 @@ class ChatTemplate:
             raise TemplateError(
                 "there is no final message to continue", hint="give the last message some content"
             )
-        variables = {
+        given = {**(variables or {}), **more}
+        context = {
             **self.special,
-            **kwargs,
+            **given,
             "messages": shown,
             "tools": [dict(t) for t in tools] if tools else None,
-            "documents": kwargs.get("documents"),
+            "documents": given.get("documents"),
             "add_generation_prompt": add_generation_prompt and not continue_final,
         }
         try:
-            request = json.dumps(variables)
+            request = json.dumps(context)
         except (TypeError, ValueError) as e:
             raise TemplateError(
                 f"a template variable is not JSON: {e}", hint="pass plain values"

@@ -1,16 +1,22 @@
 """Plain causal attention over one sequence: what every faster path is compared with.
 
-Off the main path: tests, calibration and small tools use it. `DenseCache` keeps all keys and values
-in two tensors per layer, so that a sequence can be continued token by token.
+Off the main path: tests, calibration, embeddings and the scores of given texts use it. `DenseCache`
+keeps all keys and values in two tensors per layer, so that a sequence can be continued token by
+token.
 """
 
 from __future__ import annotations
+
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
 
 from tenfold.models.decoder import Attend, Decoder
 from tenfold.models.spec import DecoderSpec
+from tenfold.models.stepwise import Steps
+
+PIECE = 256  # tokens read at once: bounds the memory for attention and for logits
 
 
 def dense_attention(
@@ -51,6 +57,12 @@ class DenseCache:
         self.spec = spec
         self._keys: list[Tensor | None] = [None] * spec.layers  # [length, kv_heads, head_dim]
         self._values: list[Tensor | None] = [None] * spec.layers
+
+    def copy(self) -> DenseCache:
+        """A cache of the same past, continued on its own; they share tensors, which never change."""
+        other = DenseCache(self.spec)
+        other._keys, other._values = list(self._keys), list(self._values)
+        return other
 
     @property
     def length(self) -> int:
@@ -94,8 +106,20 @@ def reference_scores(decoder: Decoder, token_ids: Tensor) -> Tensor:
     return decoder.classify(reference_hidden(decoder, token_ids))
 
 
-def embed(decoder: Decoder, token_ids: list[int]) -> list[float]:
+def read(
+    decoder: Decoder, token_ids: Sequence[int], cache: DenseCache
+) -> Generator[Tensor, None, None]:
+    """Hidden states of one sequence a piece at a time; `cache` grows by its tokens."""
+    for begin in range(0, len(token_ids), PIECE):
+        piece = torch.tensor(token_ids[begin : begin + PIECE], device=decoder.device)
+        yield reference_hidden(decoder, piece, cache)
+
+
+def embed(decoder: Decoder, token_ids: Sequence[int]) -> Steps[list[float]]:
     """The mean of a text's hidden states, scaled to length 1: [hidden_size] numbers."""
-    hidden = reference_hidden(decoder, torch.tensor(token_ids, device=decoder.device)).float()
-    vector: list[float] = torch.nn.functional.normalize(hidden.mean(0), dim=0).tolist()
+    total = torch.zeros(decoder.spec.hidden_size, device=decoder.device)
+    for hidden in read(decoder, token_ids, DenseCache(decoder.spec)):
+        total = total + hidden.float().sum(0)
+        yield
+    vector: list[float] = torch.nn.functional.normalize(total, dim=0).tolist()
     return vector

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from tenfold.engine.async_engine import AsyncEngine
@@ -22,6 +24,7 @@ from tenfold.engine.stats import EngineStats
 from tenfold.errors import InvalidRequest, PromptTooLong
 from tenfold.models.loading import DtypeName, LoadedModel, load_model
 from tenfold.models.reference import embed
+from tenfold.models.stepwise import stepwise
 from tenfold.registry import Registry
 from tenfold.rewards.base import REWARDS, Answer, Reward
 from tenfold.rewards.logprob import LogprobReward
@@ -53,8 +56,10 @@ class AsyncLLM:
         self.model = model
         self.engine = engine
         self.rewards = (rewards or REWARDS).copy()
+        # One thread for texts that are only read: they cannot crowd out anything else.
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="tenfold-read")
         if "logprob" not in self.rewards:
-            self.rewards.register("logprob", lambda: LogprobReward(model.decoder))
+            self.rewards.register("logprob", lambda: LogprobReward(model.decoder, self._reading))
 
     @classmethod
     def load(
@@ -88,14 +93,16 @@ class AsyncLLM:
         if not chat:
             raise InvalidRequest("there are no messages", param="messages")
         text = self.model.require_chat_template().render(
-            chat, tools=list(tools) if tools else None, **dict(template_kwargs or {})
+            chat, tools=list(tools) if tools else None, variables=template_kwargs
         )
+        self.check_size(text, "messages")
         ids = self.model.tokenizer.encode(text)
         return self._request(ids, params, tuple(chat), "messages")
 
     def text_request(self, prompt: str | Sequence[int], params: SamplingParams) -> Request:
         """A plain completion of text or of token ids."""
         if isinstance(prompt, str):
+            self.check_size(prompt, "prompt")
             ids = self.model.tokenizer.encode_prompt(prompt)
         else:
             ids = list(prompt)
@@ -106,6 +113,21 @@ class AsyncLLM:
                     hint=f"ids run from 0 to {self.model.spec.vocab_size - 1}",
                 )
         return self._request(ids, params, (), "prompt")
+
+    def check_size(self, text: str, param: str) -> None:
+        """Raises PromptTooLong for a text that does not fit even in the longest of tokens: to count
+        the tokens of one that is megabytes long would take seconds."""
+        least = -(-len(text.encode("utf-8", "surrogatepass")) // self._longest_token)
+        if least > self.context_length:
+            raise PromptTooLong(
+                f"the text has at least {least} tokens; the context holds {self.context_length}",
+                param=param,
+                hint="shorten it",
+            )
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self.model.tokenizer.all_token_bytes), default=1)
 
     def _request(
         self, ids: list[int], params: SamplingParams, messages: tuple[Message, ...], param: str
@@ -141,9 +163,34 @@ class AsyncLLM:
         return last
 
     async def score(self, request: Request, texts: Sequence[str], reward: str) -> Scores:
-        """Scores given answers to a request. Raises UnknownName for an unknown reward."""
+        """Scores given answers to a request. Raises UnknownName for an unknown reward, and what
+        `read_answers` raises."""
+        loop = asyncio.get_running_loop()
+        answers = await loop.run_in_executor(self._reading, self.read_answers, request, texts)
+        return await self.score_answers(request, answers, reward)
+
+    def read_answers(self, request: Request, texts: Sequence[str]) -> list[Answer]:
+        """Given answers as tokens. Raises PromptTooLong for one that does not fit."""
+        answers: list[Answer] = []
+        for i, text in enumerate(texts):
+            self.check_size(text, f"candidates.{i}")
+            ids = tuple(self.model.tokenizer.encode(text))
+            size = len(request.prompt_ids) + len(ids)
+            if size > self.context_length:
+                raise PromptTooLong(
+                    f"prompt and candidate have {size} tokens; the context holds "
+                    f"{self.context_length}",
+                    param=f"candidates.{i}",
+                    hint="shorten one of them",
+                )
+            answers.append(Answer(text, ids))
+        return answers
+
+    async def score_answers(
+        self, request: Request, answers: Sequence[Answer], reward: str
+    ) -> Scores:
+        """Scores answers that were read before. Raises UnknownName for an unknown reward."""
         session = self.rewards.get(reward).open(request.reward_prompt)
-        answers = [Answer(t, tuple(self.model.tokenizer.encode(t))) for t in texts]
         try:
             values = await session.score(answers)
         finally:
@@ -159,7 +206,7 @@ class AsyncLLM:
                     f"an input has {len(ids)} tokens; between 1 and {self.context_length} fit",
                     param="input",
                 )
-            vectors.append(await asyncio.to_thread(embed, self.model.decoder, list(ids)))
+            vectors.append(await stepwise(self._reading, embed(self.model.decoder, ids)))
         return vectors
 
     def stats(self) -> EngineStats:
@@ -168,6 +215,7 @@ class AsyncLLM:
 
     async def close(self) -> None:
         """Stops the engine; requests under way end with EngineError."""
+        self._reading.shutdown(wait=False, cancel_futures=True)
         await self.engine.close()
 
 

@@ -11,7 +11,6 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from tenfold.errors import InvalidRequest
-from tenfold.search.events import ResultEvent
 from tenfold.search.strategy import Request
 from tenfold.server.chat_stream import ChatStream
 from tenfold.server.context import Context
@@ -19,7 +18,8 @@ from tenfold.server.generation import (
     finite,
     reason_on_wire,
     report_of,
-    result_of,
+    results_of,
+    returned,
     usage_of,
 )
 from tenfold.server.lifetime import while_connected
@@ -64,7 +64,7 @@ async def chat_completion(ctx: Context, body: ChatRequest, http: HttpRequest) ->
     if body.stream:
         stream = ChatStream(ctx, plan, tools, body, identity)
         return EventStream(
-            stream.chunks(request), keep_alive_s=ctx.settings.keep_alive_s, limit_s=limit_s
+            stream.chunks([request]), keep_alive_s=ctx.settings.keep_alive_s, limit_s=limit_s
         )
     answer = _whole(ctx, plan, tools, body, request, identity)
     return JSONResponse((await while_connected(http.receive, answer, limit_s)).json_ready())
@@ -78,8 +78,7 @@ async def _whole(
     request: Request,
     identity: dict[str, Any],
 ) -> wire.ChatCompletion:
-    async with ctx.admission.place(plan.deadline_s):
-        result = await result_of(ctx, plan, request)
+    [result] = await results_of(ctx, plan, [request])
     answer = wire.ChatCompletion(
         **identity,
         object="chat.completion",
@@ -91,13 +90,6 @@ async def _whole(
     if plan.reports:
         answer.decode = report_of(plan, result)
     return answer
-
-
-def returned(plan: Plan, result: ResultEvent) -> tuple[Completion, ...]:
-    """The completions that become choices."""
-    if plan.options.strategy.selects:
-        return result.completions[: plan.options.return_candidates]
-    return result.completions
 
 
 def _choice(

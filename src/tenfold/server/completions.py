@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request as HttpRequest
 from fastapi import Response
@@ -15,11 +13,17 @@ from fastapi.responses import JSONResponse
 
 from tenfold.errors import InvalidRequest
 from tenfold.search.strategy import Request
-from tenfold.server.chat import returned
 from tenfold.server.completion_stream import CompletionStream
 from tenfold.server.context import Context
-from tenfold.server.generation import finite, reason_on_wire, report_of, result_of, usage_of
-from tenfold.server.lifetime import end, while_connected
+from tenfold.server.generation import (
+    finite,
+    reason_on_wire,
+    report_of,
+    results_of,
+    returned,
+    usage_of,
+)
+from tenfold.server.lifetime import while_connected
 from tenfold.server.logprobs import legacy_logprobs
 from tenfold.server.plan import Plan, make_plan
 from tenfold.server.sse import EventStream
@@ -28,7 +32,6 @@ from tenfold.server.wire.completions import CompletionRequest, as_prompts
 from tenfold.types import Completion
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's for this endpoint
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,7 @@ async def _whole(
     prompts: list[Prompt],
     identity: dict[str, Any],
 ) -> wire.TextCompletion:
-    async with ctx.admission.place(plan.deadline_s):
-        results = await together([result_of(ctx, plan, p.request) for p in prompts])
+    results = await results_of(ctx, plan, [p.request for p in prompts])
     choices: list[wire.TextChoice] = []
     for prompt, result in zip(prompts, results, strict=True):
         reported = plan.reports and len(prompts) > 1
@@ -128,15 +130,6 @@ async def _whole(
     if plan.reports and len(prompts) == 1:
         answer.decode = report_of(plan, results[0])
     return answer
-
-
-async def together(works: list[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results; when one fails or the caller is cancelled, the others are ended first."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        await end(*tasks)
 
 
 def _choice(

@@ -10,7 +10,8 @@ from fastapi import Request as HttpRequest
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from tenfold.errors import InvalidRequest, PromptTooLong, UnknownName
+from tenfold.errors import InvalidRequest, UnknownName
+from tenfold.rewards.base import Answer
 from tenfold.search.llm import Scores
 from tenfold.search.strategy import Request
 from tenfold.server.context import Context
@@ -60,7 +61,11 @@ def _inputs(ctx: Context, body: wire.EmbeddingsRequest) -> list[list[int]]:
     vocabulary = ctx.llm.model.spec.vocab_size
     inputs = []
     for one in given:
-        ids = ctx.llm.model.tokenizer.encode_prompt(one) if isinstance(one, str) else one
+        if isinstance(one, str):
+            ctx.llm.check_size(one, "input")
+            ids = ctx.llm.model.tokenizer.encode_prompt(one)
+        else:
+            ids = one
         if one == "" or not ids:
             raise InvalidRequest("an input is empty", param="input")
         if any(not 0 <= i < vocabulary for i in ids):
@@ -92,9 +97,9 @@ async def score(ctx: Context, body: wire.ScoreRequest, http: HttpRequest) -> Res
         raise UnknownName("reward", name, ctx.llm.rewards, param="reward")
     _count(len(body.candidates), ctx.settings.max_inputs, "candidates")
     prompt = await chat_prompt(ctx, body.messages, ctx.llm.model.default_params())
-    await ctx.prepare(lambda: _check_lengths(ctx, prompt, body.candidates))
+    answers = await ctx.prepare(lambda: ctx.llm.read_answers(prompt, body.candidates))
     seconds = ctx.settings.max_ms / 1000
-    work = _scores(ctx, prompt, body.candidates, name, seconds)
+    work = _scores(ctx, prompt, answers, name, seconds)
     scores = await while_connected(http.receive, work, seconds)
     answer = wire.ScoreResponse(
         object="list",
@@ -108,20 +113,8 @@ async def score(ctx: Context, body: wire.ScoreRequest, http: HttpRequest) -> Res
     return JSONResponse(answer.json_ready())
 
 
-def _check_lengths(ctx: Context, prompt: Request, candidates: Sequence[str]) -> None:
-    for i, text in enumerate(candidates):
-        size = len(prompt.prompt_ids) + len(ctx.llm.model.tokenizer.encode(text))
-        if size > ctx.llm.context_length:
-            raise PromptTooLong(
-                f"prompt and candidate have {size} tokens; the context holds "
-                f"{ctx.llm.context_length}",
-                param=f"candidates.{i}",
-                hint="shorten one of them",
-            )
-
-
 async def _scores(
-    ctx: Context, prompt: Request, candidates: Sequence[str], reward: str, seconds: float
+    ctx: Context, prompt: Request, answers: Sequence[Answer], reward: str, seconds: float
 ) -> Scores:
     async with ctx.admission.place(seconds):
-        return await ctx.llm.score(prompt, candidates, reward)
+        return await ctx.llm.score_answers(prompt, answers, reward)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -13,8 +13,9 @@ from tenfold.search.events import Event, ResultEvent, TokensEvent
 from tenfold.search.strategy import Request
 from tenfold.server.context import Context
 from tenfold.server.plan import Plan
+from tenfold.server.together import together
 from tenfold.server.wire import answers as wire
-from tenfold.types import FinishReason, SamplingParams, Usage
+from tenfold.types import Completion, FinishReason, SamplingParams, Usage
 
 _NEUTRAL = SamplingParams()
 _ECHOED = (
@@ -77,6 +78,19 @@ async def result_of(ctx: Context, plan: Plan, request: Request) -> ResultEvent:
     return last
 
 
+async def results_of(ctx: Context, plan: Plan, requests: Sequence[Request]) -> list[ResultEvent]:
+    """The results of all prompts, which take one place among the running."""
+    async with ctx.admission.place(plan.deadline_s):
+        return await together([result_of(ctx, plan, r) for r in requests])
+
+
+def returned(plan: Plan, result: ResultEvent) -> tuple[Completion, ...]:
+    """The completions that become choices."""
+    if plan.options.strategy.selects:
+        return result.completions[: plan.options.return_candidates]
+    return result.completions
+
+
 def reason_on_wire(reason: FinishReason) -> wire.Reason:
     """OpenAI knows no deadlines: an answer that time cut short has reached a limit."""
     return reason if reason in ("stop", "length", "tool_calls") else "length"
@@ -131,7 +145,21 @@ def report_of(plan: Plan, result: ResultEvent) -> wire.DecodeReport:
         for name in _ECHOED
         if (value := getattr(plan.params, name)) != getattr(_NEUTRAL, name)
     }
+    if plan.seeded is not None:
+        report.seeded = plan.seeded
     return report
+
+
+def closing_event(plan: Plan, result: ResultEvent) -> dict[str, Any]:
+    """The report as a stream's last event, with every candidate's score."""
+    pairs = zip(result.candidates, result.completions, strict=True)
+    scores = {candidate: done.score for candidate, done in pairs if done.score is not None}
+    return {
+        **report_of(plan, result).json_ready(),
+        "event": "result",
+        "winner": result.report.winner,
+        "scores": scores_on_wire(scores),
+    }
 
 
 def scores_on_wire(scores: Any) -> dict[str, float | None]:

@@ -41,8 +41,8 @@ def _message(i: int, item: ChatMessage) -> Message:
     )
 
 
-_OURS = ("messages", "tools", "documents", "add_generation_prompt", "continue_final")
-_FLAGS = ("add_generation_prompt", "continue_final")
+_FIELDS = ("messages", "tools")
+_OURS = (*_FIELDS, "add_generation_prompt", "continue_final")
 
 
 async def chat_prompt(
@@ -54,15 +54,7 @@ async def chat_prompt(
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> Request:
     """The prompt of a conversation. Raises InvalidRequest, PromptTooLong and TemplateError."""
-    kwargs = dict(template_kwargs or {})
-    for key, value in kwargs.items():
-        where = f"chat_template_kwargs.{key}"
-        if key in _FLAGS and not isinstance(value, bool):
-            raise InvalidRequest(f"{key} must be true or false", param=where)
-        if key in _OURS and key not in _FLAGS:
-            raise InvalidRequest(
-                f"{key} cannot be given this way", param=where, hint=f"use the field {key!r}"
-            )
+    _check_variables(template_kwargs or {})
     if ctx.llm.model.chat_template is None:
         raise InvalidRequest(
             f"model {ctx.catalog.name!r} has no chat template",
@@ -71,5 +63,16 @@ async def chat_prompt(
         )
     messages = to_messages(items)
     return await ctx.prepare(
-        lambda: ctx.llm.chat_request(messages, params, tools=tools, template_kwargs=kwargs)
+        lambda: ctx.llm.chat_request(messages, params, tools=tools, template_kwargs=template_kwargs)
     )
+
+
+def _check_variables(given: Mapping[str, Any]) -> None:
+    for key in given:
+        # The model's special tokens (bos_token and its like) frame the prompt, as our own do.
+        if key in _OURS or key.endswith("_token"):
+            raise InvalidRequest(
+                f"{key} cannot be given this way",
+                param=f"chat_template_kwargs.{key}",
+                hint=f"use the field {key!r}" if key in _FIELDS else "the server sets it",
+            )

@@ -43,6 +43,7 @@ class Plan:
     asked: Budget  # the request's own budget, for the report
     reports: bool  # the answer carries a decode report
     arrived: float  # time.monotonic()
+    seeded: bool | None = None  # whether the seed fixes the answer; None without a seed
 
     @property
     def deadline_s(self) -> float:
@@ -85,6 +86,7 @@ def make_plan(
         asked=asked,
         reports=body.decode is not None or preset is not None,
         arrived=arrived,
+        seeded=ctx.llm.engine.capabilities.seeded if params.seed is not None else None,
     )
 
 
@@ -116,7 +118,7 @@ def _params(
     if body.logit_bias is not None:
         values["logit_bias"] = _bias(body.logit_bias, ctx.llm.model.spec.vocab_size)
     if body.stop_token_ids is not None:
-        values["stop_token_ids"] = tuple(body.stop_token_ids)
+        values["stop_token_ids"] = _stop_ids(body.stop_token_ids, ctx.llm.model.spec.vocab_size)
     if max_tokens is not None:
         values["max_tokens"] = max_tokens
     if logprobs is not None:
@@ -143,6 +145,17 @@ def _bias(wanted: dict[str, float], vocabulary: int) -> dict[int, float]:
             )
         bias[int(key)] = value
     return bias
+
+
+def _stop_ids(wanted: list[int], vocabulary: int) -> tuple[int, ...]:
+    for token_id in wanted:
+        if not 0 <= token_id < vocabulary:
+            raise InvalidRequest(
+                f"{token_id} is not a token id",
+                param="stop_token_ids",
+                hint=f"ids run from 0 to {vocabulary - 1}",
+            )
+    return tuple(wanted)
 
 
 def _options(decode: dict[str, Any], n: int | None, reward: str) -> DecodeOptions:
@@ -191,9 +204,8 @@ def _limit(param: str, value: float | None, most: float | None) -> None:
 
 def _capped(options: DecodeOptions, settings: ServerSettings) -> Budget:
     """The budget within the server's own; what the request leaves open is set to the limit."""
-    # Whatever a strategy calls `n` is its number of candidates.
     name = "n" if options.strategy.name == "sample" else "decode.n"
-    _limit(name, getattr(options.strategy, "n", None), settings.max_n)
+    _limit(name, options.strategy.candidates, settings.max_n)
     budget = options.budget
     _limit("decode.budget.ms", budget.ms, settings.max_ms)
     _limit("decode.budget.tokens", budget.tokens, settings.max_budget_tokens)

@@ -16,6 +16,7 @@ import uvicorn
 from tenfold.errors import InvalidRequest
 from tenfold.search.llm import AsyncLLM
 from tenfold.server.app import create_app
+from tenfold.server.protocol import Protocol
 from tenfold.server.settings import LOOPBACK, ServerSettings
 
 log = logging.getLogger("tenfold.server")
@@ -100,6 +101,7 @@ def build_server(
     app = create_app(llm, chosen)
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,  # the command line decides where logs go
         access_log=False,  # `edge` writes one line a request, without the query
         server_header=False,

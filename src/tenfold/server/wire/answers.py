@@ -92,6 +92,7 @@ class DecodeReport(Answer):
     budget: dict[str, float | None] | None = None
     preset: str | None = None
     sampling: dict[str, float | None] | None = None  # values that are not neutral
+    seeded: bool | None = None  # with a seed: whether it fixes the answer on this engine
 
 
 class TopLogprob(Answer):
