@@ -55,7 +55,9 @@ const SELECTING = ["speculative_rejection", "best_of_n"];
 async function documentation(browser) {
   for (const device of [WIDE, PHONE]) {
     const page = await opened(browser, device, "light");
-    await page.locator(".examples button").first().click();
+    // A long answer, sampled warmly: candidates that differ are worth looking at.
+    await page.locator(".examples button").nth(2).click();
+    await settings(page, () => page.locator('.settings input[name="temperature"]').fill("0.8"));
     await ask(page, "", SELECTING, device === WIDE ? 8 : 4);
     await settled(page);
     await page.mouse.move(2, 2);

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import importlib
 import json
 import subprocess
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from tenfold.cli import arguments, bench, doctor
 from tenfold.cli.evaluation import ResultFile, questions, summary
+from tenfold.cli.generate import read_jsonl
 from tenfold.cli.main import COMMANDS, help_text, main, make_app
 from tenfold.cli.output import printable
 from tenfold.cli.rewards import final_number, function_reward, gsm8k_oracle
@@ -88,6 +91,11 @@ def test_debug_shows_the_traceback() -> None:
         (["eval", "/no/such/file"], "cannot be read"),
         (["bench", "kernel"], "did you mean 'kernels'"),
         (["serve", "--preset", "fast"], "NAME=JSON"),
+        (["serve", "--prot", "1"], "see `tenfold serve --help`"),
+        (["eval"], "see `tenfold eval --help`"),
+        (["serve", "--port", "99999"], "65535"),
+        (["serve", "--max-batch-tokens", "8"], "max_batch_tokens must not be below"),
+        (["serve", "--max-sequences", "0"], "max_sequences must be at least 1"),
         (["chat", "--facts", "/no/such/file"], "cannot be read"),
     ],
 )
@@ -95,6 +103,7 @@ def test_bad_options(capsys: pytest.CaptureFixture[str], argv: list[str], words:
     code, _, err = run(capsys, *argv)
     assert code == 2
     assert words in err
+    assert err.count("\n") == 1
 
 
 def test_decode_object() -> None:
@@ -188,6 +197,11 @@ def test_bench_writes_an_envelope(
     code, out, _ = run(capsys, "bench", "kernels", "--quick", "--json", str(file))
     assert code == 0
     assert "ok" in out
+    assert "bounds missed: bad" in out
+    assert run(capsys, "bench", "kernels", "--check")[0] == 1
+    module.run = lambda quick: benchmarks.Figures({"a": 2.0}, {}, {"a": ">= 1"})  # type: ignore[attr-defined]
+    code, out, _ = run(capsys, "bench", "kernels", "--check")
+    assert (code, "all bounds kept" in out) == (0, True)
     envelope = json.loads(file.read_text())
     assert list(envelope) == ["name", "machine", "figures", "settings"]
     assert envelope["figures"] == {"good": 2.0, "bad": 1}
@@ -223,6 +237,22 @@ def test_questions(tmp_path: Path) -> None:
             questions(other)
 
 
+def test_json_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    odd = "a\u2028b\x85c"
+    file = tmp_path / "in.jsonl"
+    lines = (json.dumps({"prompt": odd, "id": i}, ensure_ascii=False) for i in range(2))
+    file.write_bytes("\r\n".join(lines).encode())
+    assert [(v["prompt"], v["id"]) for v in read_jsonl(file)] == [(odd, 0), (odd, 1)]
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    assert len(list(read_jsonl(file))) == 2
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        list(read_jsonl(file))
+    with ResultFile(tmp_path / "r.jsonl", {}) as results:
+        results.add(record(0, text=odd))
+    assert ResultFile(tmp_path / "r.jsonl", {}).done[0]["text"] == odd
+
+
 def test_a_model_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[2Jb\r\n\tc é") == "a\ufffd[2Jb\ufffd\n\tc é"
 
@@ -241,12 +271,32 @@ def test_results_survive_a_crash(tmp_path: Path) -> None:
     again = ResultFile(path, {"n": 1})
     assert set(again.done) == {0, 3}
     assert path.read_bytes() == whole
-    with pytest.raises(InvalidRequest, match="other settings"):
+    with pytest.raises(InvalidRequest, match="other settings: n was 1, is 2"):
         ResultFile(path, {"n": 2})
+    with pytest.raises(InvalidRequest, match=r"decode was null, is .*; n was 1, is null"):
+        ResultFile(path, {"decode": {"k": 3}})
     assert ResultFile(path, {"n": 2}, restart=True).done == {}
     path.write_text("hello\n")
     with pytest.raises(InvalidRequest, match="not a results file"):
         ResultFile(path, {"n": 1})
+
+
+def test_results_belong_to_their_questions(tmp_path: Path) -> None:
+    asked = questions(gsm8k(tmp_path, 3))
+    path = tmp_path / "r.jsonl"
+    with ResultFile(path, {}) as file:
+        for question in asked[:2]:
+            file.add(record(question.id, asked=question.digest))
+    again = ResultFile(path, {})
+    again.check(questions(gsm8k(tmp_path, 5)))  # more questions of the same kind are welcome
+    other = [dataclasses.replace(asked[0]), dataclasses.replace(asked[1], gold="3")]
+    with pytest.raises(InvalidRequest, match="number 2 is now 'What is 1 and 1"):
+        again.check(other)
+    with pytest.raises(InvalidRequest, match="cannot be read"):
+        ResultFile(tmp_path, {})
+    absent = tmp_path / "absent" / "r.jsonl"
+    with pytest.raises(InvalidRequest, match="cannot be written"), ResultFile(absent, {}):
+        pass
 
 
 def test_summary() -> None:
@@ -255,6 +305,9 @@ def test_summary() -> None:
     )
     assert (found["questions"], found["accuracy"], found["tokens_per_question"]) == (2, 0.5, 10)
     assert "accuracy" not in summary([record(0)])
+    wrong = record(2, right=False, right_candidates=0, error="too long")
+    found = summary([record(0, right=True, right_candidates=1), wrong])
+    assert (found["errors"], found["accuracy"]) == (1, 0.5)
 
 
 def test_unknown_strategy_is_named(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,11 @@ def test_chat_over_a_pipe(tiny_model: Path, tmp_path: Path) -> None:
         "hello",
         "/strategy best_of_n n=2",
         "and again",
+        "/set temperature=0",
+        "not answered",
+        "/set temperature=0.5 max_tokens=5",
+        "/set heat=3",
+        "/facts The door is blue.",
         "/strategy nonsense",
         "/stats",
         "/nonsense",
@@ -71,9 +77,21 @@ def test_chat_over_a_pipe(tiny_model: Path, tmp_path: Path) -> None:
     )
     assert code == 0, err
     assert "Traceback" not in err
-    for words in ("/strategy [NAME", "best_of_n n=2", "unknown strategy 'nonsense'", "KV blocks"):
-        assert words in out, out
-    roles = [m["role"] for m in json.loads(saved.read_text())["messages"]]
+    for words in (
+        "/strategy [NAME",
+        "best_of_n n=2",
+        "at temperature 0 all candidates are the same: /set",
+        "2 candidates at temperature 0",
+        "temperature=0.5 top_p=1.0 max_tokens=5",
+        "unknown setting 'heat'",
+        "facts: The door is blue.",
+        "unknown strategy 'nonsense'",
+        "KV blocks",
+    ):
+        assert words in " ".join(out.split()), out
+    messages = json.loads(saved.read_text())["messages"]
+    assert messages[0]["content"] == "be kind\n\nThe door is blue."
+    roles = [m["role"] for m in messages]
     assert roles == ["system", "user", "assistant", "user", "assistant"]
 
 
@@ -109,3 +127,53 @@ def test_eval_with_the_oracle_says_so(
     code, out, err = run(capsys, *argv, "--strategy", "best_of_n", "--n", "2", "--reward", "gsm8k")
     assert code == 0, err
     assert "perfect selection" in out
+
+
+def test_eval_goes_on_after_a_question_that_is_too_long(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = gsm8k(tmp_path, 3)
+    long = json.dumps({"question": "why " * 2000, "answer": "#### 1"}) + "\n"
+    file.write_text(long + file.read_text())
+    argv = ["eval", str(file), "-m", str(tiny_model), "--max-tokens", "4"]
+    for _ in range(2):  # the second run finds everything answered
+        code, out, err = run(capsys, *argv, "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert (found["questions"], found["errors"]) == (4, 1)
+        assert "question 1: the prompt has" in err.replace("\n", " ")
+    assert "errors" in run(capsys, *argv)[1]
+    lines = [json.loads(line) for line in Path(found["results"]).read_text().splitlines()]
+    failed = [r for r in lines if "error" in r]
+    assert [(r["id"], r["right"]) for r in failed] == [(0, False)]
+
+
+def test_eval_resumes_only_with_the_same_model(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    argv = ["eval", str(gsm8k(tmp_path, 2)), "-m", str(model), "--max-tokens", "4"]
+    assert run(capsys, *argv, "--limit", "1")[0] == 0
+    assert run(capsys, *argv)[0] == 0
+    code, _, err = run(capsys, *argv, "--adapter", str(tiny_model))
+    assert code == 2
+    assert "adapters was []" in err
+    weights = model / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    code, _, err = run(capsys, *argv)
+    assert code == 2
+    assert "model.content was" in err
+    assert run(capsys, *argv, "--restart")[0] == 0
+
+
+def test_eval_keeps_off_the_questions(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = gsm8k(tmp_path, 2)
+    before = file.read_text()
+    argv = ["eval", str(file), "-m", str(tiny_model), "-o", str(file), "--restart"]
+    code, _, err = run(capsys, *argv)
+    assert (code, "holds the questions" in err) == (2, True)
+    assert file.read_text() == before

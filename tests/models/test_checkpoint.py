@@ -181,10 +181,22 @@ def test_missing_files(folder: Path) -> None:
         load(folder / "nowhere")
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", "\xff", "[" * 100_000, '{"vocab_size": ' + "1" * 5000 + "}"]
+)
 def test_broken_config(folder: Path, text: str) -> None:
     (folder / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(CheckpointError, match=r"config\.json"):
+        load(folder)
+
+
+def test_more_layers_than_tensors_are_refused_before_they_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenfold.models.checkpoint.expected_shapes", pytest.fail)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 60_000}))
+    with pytest.raises(CheckpointError, match="num_hidden_layers is 60000, the weights hold only"):
         load(folder)
 
 

@@ -149,3 +149,51 @@ def test_a_checkpoint_that_says_greedy_is_sampled_greedily(
     folder = save_tiny_checkpoint(tmp_path)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, **settings}))
     assert load_model(folder).default_params().temperature == temperature
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eos_token_id": "a"}, r"generation_config\.json: eos_token_id is 'a'"),
+        ({"eos_token_id": [1, "b"]}, "eos_token_id is .1, 'b'"),
+        ({"eos_token_id": [10**9]}, "eos_token_id 1000000000 is outside the vocabulary"),
+        ({"temperature": "x"}, r"generation_config\.json: temperature is 'x'"),
+        ({"temperature": -4}, "temperature must be between 0 and 2"),
+        ({"top_k": 2.5}, r"top_k is 2\.5"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be above 0"),
+    ],
+)
+def test_generation_settings_that_cannot_be_meant(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    folder = save_tiny_checkpoint(tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_model(folder)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{% for", r"chat_template\.jinja cannot be read: line 1: "),
+        ("a\n{{ messages | }}", "line 2: "),
+        ("{{ " + "(" * 100_000, "nests too deeply"),
+        ("{{ " + "1" * 5000 + " }}", "digits"),
+        (" " * (2**20 + 1), "1048576 at most"),
+    ],
+)
+def test_a_template_that_is_none_is_refused_at_load(
+    tmp_path: Path, source: str, message: str
+) -> None:
+    folder = save_tiny_checkpoint(tmp_path)
+    (folder / "chat_template.jinja").write_text(source)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_model(folder)
+    assert caught.value.hint
+
+
+def test_checking_a_template_computes_nothing_of_it(tmp_path: Path) -> None:
+    folder = save_tiny_checkpoint(tmp_path)
+    (folder / "chat_template.jinja").write_text("{{ 'a' * 10**12 }}{{ 10 ** 10 ** 10 }}")
+    assert load_model(folder).chat_template is not None

@@ -61,6 +61,28 @@ def test_refusals_name_the_field(decode: dict[str, Any], param: str, says: str) 
     assert says in str(e.value)
 
 
+@pytest.mark.parametrize("strategy", ["sample", "best_of_n"])
+def test_whole_floats_of_integers_become_integers(strategy: str) -> None:
+    got = parse_decode(
+        {
+            "strategy": strategy,
+            "n": 2.0,
+            "return_candidates": 2.0,
+            "budget": {"tokens": 90.0, "ms": 5},
+        }
+    )
+    numbers = (got.strategy.n, got.return_candidates, got.budget.tokens)  # type: ignore[attr-defined]
+    assert numbers == (2, 2, 90)
+    assert all(type(number) is int for number in numbers)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+def test_numbers_that_are_none_are_refused(value: float) -> None:
+    for decode in ({"n": value}, {"budget": {"ms": value}}):
+        with pytest.raises(InvalidRequest):
+            parse_decode(decode)
+
+
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_schemas_are_json_schemas_that_accept_the_defaults(name: str) -> None:
     cls = STRATEGIES.get(name)

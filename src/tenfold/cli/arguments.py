@@ -23,6 +23,12 @@ Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")]
 Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="LoRA folder; repeatable")]
 Executor = Annotated[str, typer.Option(help="auto or torch")]
 KvMemory = Annotated[int, typer.Option("--kv-memory-mb", help="memory for the KV cache")]
+MaxBatchTokens = Annotated[
+    int | None, typer.Option("--max-batch-tokens", help="tokens in one step; default 2048")
+]
+MaxSequences = Annotated[
+    int | None, typer.Option("--max-sequences", help="sequences in one step; default 256")
+]
 MaxContext = Annotated[int | None, typer.Option(help="shorten the model's context")]
 NoPrefixCache = Annotated[bool, typer.Option("--no-prefix-cache", help="forget between requests")]
 
@@ -106,6 +112,8 @@ class Load:
     kv_memory_mb: int = 1024
     max_context: int | None = None
     prefix_cache: bool = True
+    max_batch_tokens: int | None = None  # None: the engine's own
+    max_sequences: int | None = None
 
     def llm(self) -> AsyncLLM:
         """Loads the model and starts its engine."""
@@ -117,11 +125,14 @@ class Load:
             raise InvalidRequest(
                 f"unknown dtype {self.dtype!r}", param="dtype", hint=f"known: {', '.join(known)}"
             )
+        sizes = {"max_batch_tokens": self.max_batch_tokens, "max_sequences": self.max_sequences}
+        more: dict[str, Any] = {k: v for k, v in sizes.items() if v is not None}
         settings = EngineSettings(
             executor=self.executor,
             kv_memory_mb=self.kv_memory_mb,
             max_context=self.max_context,
             prefix_cache=self.prefix_cache,
+            **more,
         )
         dtype: Any = self.dtype
         return AsyncLLM.load(self.model, dtype=dtype, adapters=self.adapters, settings=settings)

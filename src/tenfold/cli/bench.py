@@ -21,6 +21,9 @@ def command(
     name: Annotated[str | None, typer.Argument(help="which; none: list them")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures here")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="smaller and fewer runs")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="exit with 1 when a bound is missed")
+    ] = False,
 ) -> None:
     """Run a benchmark and print its figures."""
     from tenfold.cli.benchmarks import NAMES, find
@@ -46,17 +49,23 @@ def command(
     }
     if json_file is not None:
         json_file.write_text(json.dumps(envelope, indent=2) + "\n", encoding="utf-8")
-    _print(name, measured)
+    missed = _print(name, measured)
+    if check and missed:
+        raise typer.Exit(1)
 
 
-def _print(name: str, measured: Figures) -> None:
+def _print(name: str, measured: Figures) -> list[str]:
+    """Prints the table and the verdict; returns the figures that missed their bounds."""
     from rich.table import Table
 
     m = machine()
     table = Table("figure", "measured", "bound", "", title=f"tenfold bench {name}")
+    missed = []
     for key, value in measured.figures.items():
         bound = measured.bounds.get(key, "")
-        verdict = "" if not bound else "[green]ok[/green]" if holds(value, bound) else "[red]no[/]"
+        if bound and not holds(value, bound):
+            missed.append(key)
+        verdict = "" if not bound else "[red]no[/]" if key in missed else "[green]ok[/green]"
         table.add_row(key, f"{value:.4g}", bound, verdict)
     out = console()
     out.print(table)
@@ -64,6 +73,11 @@ def _print(name: str, measured: Figures) -> None:
         f"{m['cpu']}, {m['cores']} cores, {m['isa']}, torch {m['torch']}, commit {m['commit']}",
         style="dim",
     )
+    if missed:
+        out.print(f"bounds missed: {', '.join(missed)}", style="bold red")
+    elif measured.bounds:
+        out.print("all bounds kept", style="green")
+    return missed
 
 
 def holds(value: float, bound: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenfold.cli import arguments as a
 from tenfold.cli.output import printable
-from tenfold.errors import InvalidRequest, UnknownName
+from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 from tenfold.search.events import CheckpointEvent, ResultEvent, TokensEvent
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _HELP = """\
 /help                     this list
 /system [TEXT]            set the system message; without text, show it
+/facts [TEXT]             set the facts that answers may draw on; without text, show them
 /strategy [NAME K=V ...]  such as: /strategy best_of_n n=8 reward=logprob
+/set [K=V ...]            temperature, top_p, max_tokens, seed; without text, show them
 /reset                    forget the conversation
 /stats                    tokens, speed and KV memory
 /save FILE                the conversation as JSON
@@ -56,7 +58,7 @@ class Conversation:
 
     def context(self) -> list[dict[str, Any]]:
         """The messages a request holds: system and facts first."""
-        parts = [p for p in (self.system, self._facts and f"Facts:\n{self._facts}") if p]
+        parts = [p for p in (self.system, self._facts) if p]
         head = [{"role": "system", "content": "\n\n".join(parts)}] if parts else []
         return head + self.messages
 
@@ -66,10 +68,13 @@ class Conversation:
         self._partial = ""
         selects = self.options.strategy.selects
         try:
-            request = self.llm.chat_request(self.context(), self.params)
-        except BaseException:
+            await self._answer(selects)
+        except TenfoldError:  # there is no answer: the question is not part of the conversation
             self.messages.pop()
             raise
+
+    async def _answer(self, selects: bool) -> None:
+        request = self.llm.chat_request(self.context(), self.params)
         grown: dict[int, int] = {}
         async with aclosing(self.llm.stream(request, self.options)) as events:
             async for event in events:
@@ -127,7 +132,9 @@ class Conversation:
         known = {
             "help": lambda _: self.out.print(_HELP, markup=False),
             "system": self._set_system,
+            "facts": self._set_facts,
             "strategy": self._set_strategy,
+            "set": self._set,
             "reset": self._reset,
             "stats": self._stats,
             "save": self._save,
@@ -142,6 +149,32 @@ class Conversation:
             self.system = text
         self.out.print(f"system: {self.system or '(none)'}", markup=False)
 
+    def _set_facts(self, text: str) -> None:
+        if text:
+            self._facts = text
+        self.out.print(f"facts: {self._facts or '(none)'}", markup=False, soft_wrap=True)
+
+    def _set(self, text: str) -> None:
+        names = ("temperature", "top_p", "max_tokens", "seed")
+        given = a.decode_object(None, None, None, text.split(), None)
+        for key, value in given.items():
+            if key not in names:
+                raise UnknownName("setting", key, names)
+            whole = key in ("max_tokens", "seed")
+            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+                raise InvalidRequest(f"{key} must be a {'whole ' if whole else ''}number")
+        self.params = a.sampling(self.params, **given)
+        values = ((name, getattr(self.params, name)) for name in names)
+        self.out.print(" ".join(f"{k}={v}" for k, v in values if v is not None))
+        self._warn()
+
+    def _warn(self) -> None:
+        if self.options.strategy.selects and self.params.temperature == 0:
+            self.out.print(
+                "at temperature 0 all candidates are the same: /set temperature=0.8",
+                style="yellow",
+            )
+
     def _set_strategy(self, text: str) -> None:
         if text:
             try:
@@ -155,6 +188,7 @@ class Conversation:
         values = {**asdict(strategy), "reward": self.options.reward}
         listed = " ".join(f"{k}={v}" for k, v in values.items() if v is not None)
         self.out.print(f"{strategy.name} {listed}  [dim]{strategy.summary}[/dim]")
+        self._warn()
 
     def _reset(self, _: str) -> None:
         self.messages.clear()

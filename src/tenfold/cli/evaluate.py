@@ -1,7 +1,8 @@
 """`tenfold eval`: a file of prompts, any strategy, one result line at a time.
 
 Each result is appended and flushed as soon as it is there, so that a run that was killed goes on
-where it stopped: the same command again answers only what is missing.
+where it stopped: the same command again answers only what is missing. A question that cannot be
+asked (too long, say) gets its error for a result, and counts as wrong.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenfold.cli import arguments as a
-from tenfold.cli.evaluation import Question, ResultFile, questions, summary
+from tenfold.cli.evaluation import Question, ResultFile, fingerprint, questions, summary
 from tenfold.cli.output import console, notes, write_json
 from tenfold.cli.rewards import final_number, gsm8k_oracle
-from tenfold.errors import InvalidRequest
+from tenfold.errors import InvalidRequest, PromptTooLong, TemplateError, TenfoldError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -63,8 +64,19 @@ def command(
     chosen = a.decode_object(strategy, n, reward, decode, decode_json)
     asked = questions(file, limit)
     sampled = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    settings = {"model": model, "dtype": dtype, "decode": chosen, "sampling": sampled}
-    results = ResultFile(out or file.with_suffix(".results.jsonl"), settings, restart=restart)
+    settings = {
+        "model": _identity(model),
+        "adapters": [_identity(name) for name in adapter or ()],
+        "dtype": dtype,
+        "decode": chosen,
+        "reward": reward,
+        "sampling": sampled,
+    }
+    target = out or file.with_name(f"{file.name.partition('.json')[0]}.results.jsonl")
+    if target.resolve() == file.resolve():
+        raise InvalidRequest(f"{target} holds the questions", hint="choose another --out")
+    results = ResultFile(target, settings, restart=restart)
+    results.check(asked)
     missing = [q for q in asked if q.id not in results.done]
     if missing:
         load = a.Load(model, dtype, tuple(adapter or ()), executor, kv_memory_mb)
@@ -76,12 +88,27 @@ def command(
     wanted = {q.id for q in asked}
     found = summary([r for key, r in results.done.items() if key in wanted])
     found["results"] = str(results.path)
+    failed = [r for key, r in sorted(results.done.items()) if key in wanted and "error" in r]
+    if failed:
+        first = f"question {failed[0]['id'] + 1}: {failed[0]['error']}"
+        notes().print(f"{len(failed)} without an answer; {first}", style="yellow", markup=False)
     if chosen.get("reward") == ORACLE:
         found["oracle"] = True
     if as_json:
         write_json(found)
     else:
         _print(found)
+
+
+def _identity(name: str) -> dict[str, Any]:
+    """A model's or adapter's name and content, and those of the models an adapter stands on."""
+    from tenfold.models.folders import locate
+    from tenfold.models.lora import Adapter, is_adapter
+
+    folders = [locate(name)]
+    while is_adapter(folders[-1]) and (base := Adapter.base_of(folders[-1])) not in folders:
+        folders.append(base)
+    return {"name": name, "content": " ".join(map(fingerprint, folders))}
 
 
 async def _everything(
@@ -114,7 +141,7 @@ async def _everything(
                     group.create_task(
                         _one(llm, question, params, options, gate, results, progress, task)
                     )
-    except* InvalidRequest as errors:
+    except* TenfoldError as errors:
         raise errors.exceptions[0] from None
     finally:
         await llm.close()
@@ -139,9 +166,14 @@ async def _one(
 ) -> None:
     from tenfold.cli.generate import request_of, result_json
 
+    record: dict[str, Any] = {"id": question.id, "asked": question.digest}
     async with gate:
-        result = await llm.generate(request_of(llm, question.item, params), options)
-    record = {"id": question.id, **result_json(result)}
+        try:
+            request = request_of(llm, question.item, params)
+            record |= result_json(await llm.generate(request, options))
+        except (PromptTooLong, TemplateError) as e:
+            record |= {"error": str(e), "text": "", "candidates": []}
+            record |= {"tokens_generated": 0, "ms": 0.0}
     if question.gold is not None:
         record |= {"gold": question.gold, "found": final_number(record["text"])}
         record["right"] = record["found"] == question.gold

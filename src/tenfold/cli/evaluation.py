@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,6 +12,8 @@ from typing import Any, TextIO
 from tenfold.cli.generate import read_jsonl
 from tenfold.cli.rewards import final_number
 from tenfold.errors import InvalidRequest
+
+_SAMPLES, _SAMPLE = 64, 2**16  # pieces of a weight file that are hashed, and their bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,11 @@ class Question:
     text: str
     item: dict[str, Any]
     gold: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Stands for what is asked and what is right, in the results."""
+        return hashlib.sha256(json.dumps([self.item, self.gold]).encode()).hexdigest()[:16]
 
 
 def questions(file: Path, limit: int | None = None) -> list[Question]:
@@ -50,8 +58,8 @@ def questions(file: Path, limit: int | None = None) -> list[Question]:
 class ResultFile:
     """Results by question, appended line by line; the first line holds the run's settings.
 
-    A line that a crash left unfinished is cut off. Raises InvalidRequest when the file was written
-    with other settings.
+    A line that a crash left unfinished is cut off. Raises InvalidRequest, saying what differs, when
+    the file was written with other settings.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], *, restart: bool = False) -> None:
@@ -65,11 +73,15 @@ class ResultFile:
             self._read()
 
     def _read(self) -> None:
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        lines = whole.decode("utf-8").splitlines()
         try:
-            records = [json.loads(line) for line in lines]
+            data = self.path.read_bytes()
+        except OSError as e:
+            raise InvalidRequest(
+                f"{self.path} cannot be read: {e.strerror}", hint="choose another --out"
+            ) from None
+        whole = data[: data.rfind(b"\n") + 1]
+        try:
+            records = [json.loads(line) for line in whole.decode("utf-8").split("\n") if line]
             before = records[0]["settings"] if records else self._settings
             self.done = {int(r["id"]): r for r in records[1:]}
         except (ValueError, KeyError, TypeError):
@@ -78,15 +90,32 @@ class ResultFile:
             ) from None
         if before != self._settings:
             raise InvalidRequest(
-                f"{self.path} was written with other settings: {json.dumps(before)}",
-                hint="choose another --out, or --restart to begin anew",
+                f"{self.path} was written with other settings: "
+                + "; ".join(_differences(before, self._settings)),
+                hint=_ANEW,
             )
         if len(whole) < len(data):
             with self.path.open("r+b") as f:
                 f.truncate(len(whole))
 
+    def check(self, asked: Sequence[Question]) -> None:
+        """Raises InvalidRequest if a result answers another question than is asked now."""
+        for question in asked:
+            record = self.done.get(question.id)
+            if record is not None and record.get("asked") != question.digest:
+                raise InvalidRequest(
+                    f"{self.path} answers other questions: number {question.id + 1} is now "
+                    f"{question.text[:60]!r}",
+                    hint=_ANEW,
+                )
+
     def __enter__(self) -> ResultFile:
-        self._file = self.path.open("a", encoding="utf-8")
+        try:
+            self._file = self.path.open("a", encoding="utf-8")
+        except OSError as e:
+            raise InvalidRequest(
+                f"{self.path} cannot be written: {e.strerror}", hint="choose another --out"
+            ) from None
         if self._file.tell() == 0:
             self._write({"settings": self._settings})
         return self
@@ -106,10 +135,43 @@ class ResultFile:
         self._file.flush()
 
 
+_ANEW = "choose another --out, or --restart to begin anew"
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """What two settings do not have in common, as "sampling.seed was 0, is 1"."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in sorted({*before, *now}):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from _differences(before.get(key), now.get(key), inner)
+    elif before != now:
+        yield f"{name or 'they'} was {json.dumps(before)}, is {json.dumps(now)}"
+
+
+def fingerprint(folder: Path) -> str:
+    """Stands for a model's or an adapter's content: its JSON and jinja files, and the header and
+    evenly spread samples of its weights, so that it takes a moment for any size."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in (".json", ".jinja", ".safetensors") or not path.is_file():
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as f:
+            if path.suffix != ".safetensors" or size <= _SAMPLES * _SAMPLE:
+                digest.update(f.read())
+                continue
+            for i in range(_SAMPLES):
+                f.seek((size - _SAMPLE) * i // (_SAMPLES - 1))
+                digest.update(f.read(_SAMPLE))
+    return digest.hexdigest()[:16]
+
+
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The figures of a run: how many, how many right, what they cost."""
     count = len(records)
     figures: dict[str, Any] = {"questions": count}
+    figures["errors"] = sum("error" in r for r in records)
     judged = [r for r in records if "right" in r]
     if judged:
         figures["right"] = sum(r["right"] for r in judged)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,17 +90,22 @@ def _items(prompt: str | None, file: Path | None) -> Iterator[dict[str, Any]]:
 
 
 def read_jsonl(file: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file; raises InvalidRequest with the line's number."""
+    """The objects of a JSONL file, which may be gzipped; raises InvalidRequest with the line's
+    number."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
+        data = file.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        text = data.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
         raise InvalidRequest(f"{file} cannot be read: {e}") from None
-    for number, line in enumerate(lines, 1):
+    # Not splitlines: JSON may hold U+2028 and its like unescaped.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise InvalidRequest(f"{file}, line {number}: {e}") from None
         if not isinstance(value, dict):
             raise InvalidRequest(f"{file}, line {number} is not an object")

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 
 if TYPE_CHECKING:
     import typer
@@ -93,9 +93,18 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    from tenfold.errors import UnknownName
-
     name = arguments[0]
     if name not in COMMANDS:
         raise UnknownName("command", name, COMMANDS)
-    make_app(name)(arguments, prog_name="tenfold")
+    import typer
+
+    try:
+        code = make_app(name)(arguments, prog_name="tenfold", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as e:
+        if not hasattr(e, "format_message"):  # not one of click's own
+            raise
+        raise InvalidRequest(e.format_message(), hint=f"see `tenfold {name} --help`") from None
+    if code:
+        sys.exit(code)

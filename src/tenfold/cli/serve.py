@@ -14,7 +14,9 @@ from tenfold.cli.arguments import (
     Executor,
     KvMemory,
     Load,
+    MaxBatchTokens,
     MaxContext,
+    MaxSequences,
     NoPrefixCache,
     add_reward,
     parse_object,
@@ -28,7 +30,7 @@ def command(
         "concierge"
     ),
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 = any free port")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free port")] = 8000,
     api_key: Annotated[
         str | None, typer.Option(help="required from clients; also TENFOLD_API_KEY")
     ] = None,
@@ -38,6 +40,8 @@ def command(
     dtype: Dtype = "auto",
     kv_memory_mb: KvMemory = 1024,
     max_context: MaxContext = None,
+    max_batch_tokens: MaxBatchTokens = None,
+    max_sequences: MaxSequences = None,
     preset: Annotated[
         list[str] | None,
         typer.Option(help="NAME=JSON: a decode object served as model@NAME; repeatable"),
@@ -70,6 +74,8 @@ def command(
             kv_memory_mb,
             max_context,
             not no_prefix_cache,
+            max_batch_tokens,
+            max_sequences,
         ).llm()
         for text in reward or []:
             split_pair(text, "--reward", "NAME=module:function")

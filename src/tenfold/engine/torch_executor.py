@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tenfold.engine.batch import StepBatch
+from tenfold.engine.chunk_attention import chunk_attention
 from tenfold.kernels import AttentionStep, PagedAttention, kv_write, plan_attention
 from tenfold.models.decoder import Decoder
 
@@ -145,25 +145,3 @@ class TorchExecutor:
                 slots = table[at // size] * size + at % size
             chunks.append(_Chunk(ends[i] - length, ends[i], context - length, slots))
         return chunks
-
-
-def chunk_attention(
-    q: Tensor, k: Tensor, v: Tensor, past: int, scale: float, window: int | None
-) -> Tensor:
-    """Causal attention of a chunk that begins at position `past`.
-
-    q [tokens, heads, head_dim], k and v [past + tokens, kv_heads, head_dim] -> like q.
-    """
-    tokens, length = q.shape[0], k.shape[0]
-    mask = None
-    if past or (window is not None and window < length):
-        rows = torch.arange(past, length, device=q.device)[:, None]
-        columns = torch.arange(length, device=q.device)[None]
-        mask = columns <= rows
-        if window is not None:
-            mask &= columns > rows - window
-    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))  # [1, heads, tokens, head_dim]
-    out = F.scaled_dot_product_attention(
-        q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-    )
-    return out[0].transpose(0, 1).reshape(tokens, -1, q.shape[-1])

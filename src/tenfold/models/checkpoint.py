@@ -88,6 +88,12 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def check(self, spec: DecoderSpec) -> None:
         """Raise CheckpointError when tensors are missing, left over or of the wrong shape."""
+        if spec.layers > len(self):  # before a name is made for every tensor of every layer
+            raise CheckpointError(
+                f"config.json: num_hidden_layers is {spec.layers}, "
+                f"the weights hold only {len(self)} tensors",
+                hint="config.json belongs to another model",
+            )
         expected = expected_shapes(spec)
         missing = [n for n in expected if n not in self._home]
         if missing:

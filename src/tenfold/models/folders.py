@@ -64,7 +64,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path.parent} has no {path.name}", hint="is this a complete model folder?"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+    except RecursionError:
+        raise CheckpointError(
+            f"{path} nests too deeply to be read", hint="this is no model's file; copy it again"
+        ) from None
+    except (OSError, ValueError) as e:  # bad UTF-8, bad JSON, a number of thousands of digits
         raise CheckpointError(f"{path} cannot be read: {e}", hint="copy the file again") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is not a JSON object", hint="copy the file again")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tenfold.errors import CheckpointError, TemplateError
+from tenfold.errors import CheckpointError, InvalidRequest, TemplateError
 from tenfold.models.chat_template import ChatTemplate
 from tenfold.models.checkpoint import Checkpoint
 from tenfold.models.decoder import Decoder
@@ -22,7 +22,9 @@ from tenfold.models.folders import embedded_names, locate, read_json
 from tenfold.models.layout import expected_shapes
 from tenfold.models.lora import Adapter, is_adapter
 from tenfold.models.spec import DecoderSpec
+from tenfold.models.template_worker import syntax_error
 from tenfold.models.tokenizer import Tokenizer
+from tenfold.models.values import is_number
 from tenfold.types import SamplingParams
 
 __all__ = ["LoadedModel", "embedded_names", "load_model", "load_tokenizer", "random_model"]
@@ -95,13 +97,15 @@ def load_model(
     home = beside[0] if beside else base
     tokenizer = Tokenizer.from_folder(home)
     tokenizer.check_fits(spec.vocab_size)
+    generation = _generation_defaults(base)
+    template = _checked_template(home)
     return LoadedModel(
         name=_display_name(name_or_path),
         spec=spec,
         decoder=Decoder(spec, tensors, chosen, device),
         tokenizer=tokenizer,
-        chat_template=ChatTemplate.from_folder(home),
-        generation=_generation_defaults(base),
+        chat_template=template,
+        generation=generation,
         folder=base,
     )
 
@@ -160,9 +164,39 @@ def _generation_defaults(folder: Path) -> dict[str, Any]:
         return {}
     found = read_json(path)
     defaults = {key: found[key] for key in _SAMPLING if found.get(key) is not None}
+    for key, value in defaults.items():
+        whole = key == "top_k"
+        if not is_number(value) or (whole and value != int(value)):
+            raise CheckpointError(
+                f"{path}: {key} is {value!r}",
+                hint=f"a {'whole ' if whole else ''}number is due; or take the key out",
+            )
+        defaults[key] = int(value) if whole else float(value)
     if found.get("do_sample") is False:  # said, not merely left out: greedy
         defaults["temperature"] = 0.0
+    try:
+        SamplingParams(**defaults)
+    except InvalidRequest as e:
+        raise CheckpointError(
+            f"{path}: {e.message}", hint="correct the value, or take the key out"
+        ) from None
     return defaults
+
+
+def _checked_template(folder: Path) -> ChatTemplate | None:
+    """The chat template, if any. Raises CheckpointError when it is not one: said now, not at the
+    first request."""
+    template = ChatTemplate.from_folder(folder)
+    if template is None:
+        return None
+    wrong = syntax_error(template.source)
+    if wrong is not None:
+        own = folder / "chat_template.jinja"
+        where = f"{own}" if own.is_file() else f"{folder / 'tokenizer_config.json'}: chat_template"
+        raise CheckpointError(
+            f"{where} cannot be read: {wrong}", hint="correct the jinja text, or copy it again"
+        )
+    return template
 
 
 class RandomTensors(Mapping[str, Tensor]):

@@ -59,7 +59,7 @@ class DenseCache:
         self._values: list[Tensor | None] = [None] * spec.layers
 
     def copy(self) -> DenseCache:
-        """A cache of the same past, continued on its own. What both hold is never changed."""
+        """A cache of the same past that goes its own way; shared tensors never change."""
         other = DenseCache(self.spec)
         other._keys, other._values = list(self._keys), list(self._values)
         return other

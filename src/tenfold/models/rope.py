@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tenfold.errors import CheckpointError
+from tenfold.models.values import integer, number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,8 @@ class Rope:
                 f"partial_rotary_factor {partial} is not supported",
                 hint="tenfold rotates whole heads only",
             )
-        theta = float(found.get("rope_theta") or config.get("rope_theta") or 10000.0)
+        holder = found if found.get("rope_theta") is not None else config
+        theta = number(holder, "rope_theta", 10000.0, above=1)
         kind = found.get("rope_type") or found.get("type") or "default"
         if kind not in _READABLE:
             raise CheckpointError(
@@ -76,26 +78,28 @@ class Rope:
         if kind == "default":
             return cls(theta=theta)
         if kind == "linear":
-            return cls(theta=theta, kind=kind, factor=float(found["factor"]))
-        context = config.get("max_position_embeddings", 0)
-        original = int(found.get("original_max_position_embeddings") or context)
+            return cls(theta=theta, kind=kind, factor=number(found, "factor", above=0))
+        stated = "original_max_position_embeddings"
+        context = integer(config, "max_position_embeddings", high=2**31)
+        original = integer(found, stated, context, high=2**31)
         if kind == "llama3":
+            low = number(found, "low_freq_factor", above=0)
             return cls(
                 theta=theta,
                 kind=kind,
-                factor=float(found["factor"]),
+                factor=number(found, "factor", above=0),
                 original_positions=original,
-                low_freq_factor=float(found["low_freq_factor"]),
-                high_freq_factor=float(found["high_freq_factor"]),
+                low_freq_factor=low,
+                high_freq_factor=number(found, "high_freq_factor", above=low),
             )
-        factor = float(found.get("factor") or context / original)
+        factor = number(found, "factor", context / original, above=0)
         return cls(
             theta=theta,
             kind=kind,
             factor=factor,
             original_positions=original,
-            beta_fast=float(found.get("beta_fast") or 32.0),
-            beta_slow=float(found.get("beta_slow") or 1.0),
+            beta_fast=number(found, "beta_fast", 32.0, above=0),
+            beta_slow=number(found, "beta_slow", 1.0, above=0),
             truncate=bool(found.get("truncate", True)),
             attention_factor=_yarn_attention(factor, found),
         )
@@ -123,12 +127,12 @@ class Rope:
 def _yarn_attention(factor: float, found: Mapping[str, Any]) -> float:
     """YaRN's attention temperature, 2309.00071 §3.4, as a multiplier of cos and sin."""
     if found.get("attention_factor") is not None:
-        return float(found["attention_factor"])
+        return number(found, "attention_factor", above=0)
 
     def grown(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
-    mscale, mscale_all = found.get("mscale"), found.get("mscale_all_dim")
+    mscale, mscale_all = (number(found, k, 0, low=0) for k in ("mscale", "mscale_all_dim"))
     if mscale and mscale_all:
         return grown(mscale) / grown(mscale_all)
     return grown(1.0)

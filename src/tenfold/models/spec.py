@@ -13,6 +13,7 @@ from typing import Any
 
 from tenfold.errors import CheckpointError
 from tenfold.models.rope import Rope
+from tenfold.models.values import CONFIG, integer, number, token_ids
 
 FAMILIES = ("granite", "llama", "mistral", "qwen2", "qwen3")
 _CLASS = {
@@ -22,6 +23,10 @@ _CLASS = {
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
 }
+# The largest sizes that are read: far above any model there is, small enough to hold in memory
+# until the weights have shown whether they are true.
+_VOCABULARY, _WIDTH, _LAYERS, _HEADS = 2**24, 2**24, 2**16, 2**16
+_POSITIONS = 2**22  # the rope table has a row for each
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size")
 
 
@@ -109,7 +114,7 @@ class DecoderSpec:
 
         Raises CheckpointError naming what is unsupported: model type, experts, activation, rope
         type, architecture, or a `quantization_config` unless the caller says it reads those
-        (`quantized`).
+        (`quantized`); or naming the field whose value is missing, no number or absurd.
         """
         family = config.get("model_type")
         if family not in FAMILIES:
@@ -117,46 +122,46 @@ class DecoderSpec:
                 f"model type {family!r} is not supported", hint=f"supported: {', '.join(FAMILIES)}"
             )
         _refuse_unsupported(config, quantized)
-        labels, language_head = _heads(config, family)
         try:
-            hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-            layers = int(config["num_hidden_layers"])
+            labels, language_head = _heads(config, family)
+            hidden = integer(config, "hidden_size", high=_WIDTH)
+            heads = integer(config, "num_attention_heads", high=_HEADS)
+            layers = integer(config, "num_hidden_layers", high=_LAYERS)
+            vocabulary = integer(config, "vocab_size", high=_VOCABULARY)
+            bos = token_ids(config, "bos_token_id", vocabulary)
             biases, rope = _biases(config, family), Rope.from_hf(config)
             return cls(
                 family=family,
-                vocab_size=int(config["vocab_size"]),
+                vocab_size=vocabulary,
                 hidden_size=hidden,
-                intermediate_size=int(config["intermediate_size"]),
+                intermediate_size=integer(config, "intermediate_size", high=_WIDTH),
                 layers=layers,
                 heads=heads,
-                kv_heads=int(_present(config, "num_key_value_heads", heads)),
+                kv_heads=integer(config, "num_key_value_heads", heads, high=_HEADS),
                 head_dim=_head_dim(config, family, hidden // heads),
                 max_positions=_context(config, rope),
-                norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+                norm_eps=number(config, "rms_norm_eps", 1e-6, low=0),
                 rope=rope,
                 windows=_windows(config, family, layers),
                 tied_embeddings=bool(config.get("tie_word_embeddings", False)),
                 qk_norm=family == "qwen3",
                 num_labels=labels,
                 language_head=language_head,
-                bos_id=_first(config.get("bos_token_id")),
-                eos_ids=_ids(config.get("eos_token_id")),
-                pad_id=_first(config.get("pad_token_id")),
+                bos_id=bos[0] if bos else None,
+                eos_ids=token_ids(config, "eos_token_id", vocabulary),
+                pad_id=_pad(config, vocabulary),
                 **biases,
                 **_multipliers(config, family),
             )
         except KeyError as e:
             raise CheckpointError(
-                f"config.json lacks {e.args[0]!r}", hint=f"a {family} config needs it"
-            ) from None
-        except (TypeError, ValueError) as e:
-            raise CheckpointError(
-                f"config.json has a value that cannot be read: {e}", hint="numbers are expected"
+                f"{CONFIG} lacks {e.args[0]!r}", hint=f"a {family} config needs it"
             ) from None
 
     def to_hf(self, dtype: str = "float32") -> dict[str, Any]:
         """The config.json of this spec, readable by transformers 4 and 5."""
         kind = "ForCausalLM" if self.language_head else "ForSequenceClassification"
+        eos = list(self.eos_ids) if len(self.eos_ids) != 1 else self.eos_ids[0]
         config: dict[str, Any] = {
             "architectures": [_CLASS[self.family] + kind],
             "model_type": self.family,
@@ -173,7 +178,7 @@ class DecoderSpec:
             "rms_norm_eps": self.norm_eps,
             "tie_word_embeddings": self.tied_embeddings,
             "bos_token_id": self.bos_id,
-            "eos_token_id": list(self.eos_ids) if len(self.eos_ids) > 1 else _first(self.eos_ids),
+            "eos_token_id": None if eos == [] else eos,
             "pad_token_id": self.pad_id,
             **self.rope.to_hf(),
             **_family_keys(self),
@@ -230,12 +235,14 @@ def _refuse_unsupported(config: Mapping[str, Any], quantized: bool) -> None:
 def _heads(config: Mapping[str, Any], family: str) -> tuple[int, bool]:
     """(number of labels, is there a language head) from `architectures`."""
     architectures = config.get("architectures") or [f"{_CLASS[family]}ForCausalLM"]
-    name = str(architectures[0])
+    name = str(architectures[0] if isinstance(architectures, list) else architectures)
     if name.endswith("ForCausalLM"):
         return 0, True
     if name.endswith("ForSequenceClassification"):
         labels = config.get("id2label")
-        return (len(labels) if labels else int(_present(config, "num_labels", 2))), False
+        if isinstance(labels, Mapping) and labels:
+            return len(labels), False
+        return integer(config, "num_labels", 2, high=_VOCABULARY), False
     raise CheckpointError(
         f"architecture {name!r} is not supported",
         hint="supported: ...ForCausalLM and ...ForSequenceClassification",
@@ -244,15 +251,21 @@ def _heads(config: Mapping[str, Any], family: str) -> tuple[int, bool]:
 
 def _head_dim(config: Mapping[str, Any], family: str, share: int) -> int:
     """As stated, else the family's own default: a head's share of the hidden size, or 128."""
-    return int(_present(config, "head_dim", 128 if family == "qwen3" else share))
+    return integer(config, "head_dim", 128 if family == "qwen3" else share, high=_WIDTH)
 
 
 def _context(config: Mapping[str, Any], rope: Rope) -> int:
     """The context length; configs that switch YaRN on often leave the unstretched one standing."""
-    stated = int(config["max_position_embeddings"])
+    stated = integer(config, "max_position_embeddings", high=_POSITIONS)
     if rope.kind != "yarn":
         return stated
-    return max(stated, int(rope.original_positions * rope.factor))
+    stretched = rope.original_positions * rope.factor
+    if stretched > _POSITIONS:
+        raise CheckpointError(
+            f"{CONFIG}: rope scaling stretches the context to {stretched:g} tokens",
+            hint=f"at most {_POSITIONS}; see factor and original_max_position_embeddings",
+        )
+    return max(stated, int(stretched))
 
 
 def _biases(config: Mapping[str, Any], family: str) -> dict[str, bool]:
@@ -269,34 +282,36 @@ def _multipliers(config: Mapping[str, Any], family: str) -> dict[str, Any]:
     if family != "granite":
         return {}
     return {
-        "embedding_multiplier": float(config.get("embedding_multiplier", 1.0)),
-        "residual_multiplier": float(config.get("residual_multiplier", 1.0)),
-        "attention_multiplier": float(config.get("attention_multiplier", 1.0)),
-        "logits_divisor": float(config.get("logits_scaling", 1.0)),
+        "embedding_multiplier": number(config, "embedding_multiplier", 1.0),
+        "residual_multiplier": number(config, "residual_multiplier", 1.0),
+        "attention_multiplier": number(config, "attention_multiplier", 1.0),
+        "logits_divisor": number(config, "logits_scaling", 1.0, above=0),
     }
 
 
 def _windows(config: Mapping[str, Any], family: str, layers: int) -> tuple[int | None, ...]:
     """Mistral slides in every layer; Qwen only where asked, by default only in upper layers."""
     default = 4096 if family in ("mistral", "qwen2", "qwen3") else None
-    size = config.get("sliding_window", default)
-    if family in ("llama", "granite") or size is None:
+    if family in ("llama", "granite") or config.get("sliding_window", default) is None:
         return (None,) * layers
+    if family != "mistral" and not config.get("use_sliding_window", False):
+        return (None,) * layers
+    size = integer(config, "sliding_window", default, high=2**31)
     if family == "mistral":
-        return (int(size),) * layers
-    if not config.get("use_sliding_window", False):
-        return (None,) * layers
+        return (size,) * layers
     types = config.get("layer_types")
     if types is None:
-        full = int(config.get("max_window_layers", 28))
-        return tuple(None if i < full else int(size) for i in range(layers))
-    strange = sorted(set(types) - {"full_attention", "sliding_attention"})
+        full = integer(config, "max_window_layers", 28, low=0, high=2**31)
+        return tuple(None if i < full else size for i in range(layers))
+    if not isinstance(types, list):
+        raise CheckpointError(f"{CONFIG}: layer_types is no list", hint="one entry per layer")
+    strange = sorted({str(t) for t in types} - {"full_attention", "sliding_attention"})
     if strange:
         raise CheckpointError(
             f"layer types {strange} are not supported",
             hint="supported: full_attention, sliding_attention",
         )
-    return tuple(int(size) if kind == "sliding_attention" else None for kind in types)
+    return tuple(size if kind == "sliding_attention" else None for kind in types)
 
 
 def _family_keys(spec: DecoderSpec) -> dict[str, Any]:
@@ -325,18 +340,9 @@ def _family_keys(spec: DecoderSpec) -> dict[str, Any]:
     return keys
 
 
-def _present(config: Mapping[str, Any], key: str, default: int) -> Any:
-    value = config.get(key)
-    return default if value is None else value
-
-
-def _ids(value: Any) -> tuple[int, ...]:
-    """Token ids from a number, a list of numbers or nothing."""
-    if value is None:
-        return ()
-    return tuple(int(v) for v in value) if isinstance(value, (list, tuple)) else (int(value),)
-
-
-def _first(value: Any) -> int | None:
-    ids = _ids(value)
+def _pad(config: Mapping[str, Any], vocabulary: int) -> int | None:
+    """The padding token; old configs say -1 where there is none."""
+    if config.get("pad_token_id") == -1:
+        return None
+    ids = token_ids(config, "pad_token_id", vocabulary)
     return ids[0] if ids else None

@@ -23,6 +23,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY = 512 * 2**20  # bytes of address space
+SOURCE = 2**20  # characters of a template
 OUTPUT = 8 * 2**20  # characters of one prompt
 ALONE = 20  # seconds after which a rendering ends itself, should nobody be left to end it
 
@@ -94,6 +95,24 @@ def answer(action: Callable[[], str]) -> dict[str, str]:
         return {"error": "it nests too deeply"}
     except Exception as e:  # noqa: BLE001  (a template can raise anything; the process is its cage)
         return {"error": f"{type(e).__name__}: {e}"[:2000]}
+
+
+def syntax_error(source: str) -> str | None:
+    """What keeps a text from being a template; None if it can be compiled.
+
+    It is only parsed: nothing of it is computed, constants included, so any process may ask.
+    """
+    if len(source) > SOURCE:
+        return f"it has {len(source)} characters, {SOURCE} at most are read"
+    try:
+        environment().parse(source)
+    except jinja2.TemplateSyntaxError as e:
+        return f"line {e.lineno}: {e.message}"
+    except RecursionError:
+        return "it nests too deeply"
+    except ValueError as e:  # a number of thousands of digits
+        return str(e)
+    return None
 
 
 def limit_memory() -> None:

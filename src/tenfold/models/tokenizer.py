@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as Backend
 
 from tenfold.errors import CheckpointError
 from tenfold.models.folders import read_json
+from tenfold.models.values import CONFIG, token_ids
 
 Style = Literal["byte_level", "pieces", "other"]
 
@@ -77,14 +78,15 @@ class Tokenizer:
             raise CheckpointError(
                 f"{path} cannot be read: {e}", hint="the file is damaged or of an unknown kind"
             ) from None
-        generation, model = (
-            _config(folder / "generation_config.json"),
-            _config(folder / "config.json"),
-        )
-        eos = (*_ids(generation.get("eos_token_id")), *_ids(model.get("eos_token_id")))
-        found = cls(backend, config=_config(folder / "tokenizer_config.json"), eos_ids=eos)
+        generation, model = "generation_config.json", _config(folder / CONFIG)
+        found = cls(backend, config=_config(folder / "tokenizer_config.json"))
+        # The embeddings may have more rows than there are tokens.
+        rows = model.get("vocab_size")
+        size = max(found.vocab_size, rows if isinstance(rows, int) else 0)
+        eos = token_ids(_config(folder / generation), "eos_token_id", size, generation)
+        found.eos_ids |= {*eos, *token_ids(model, "eos_token_id", size)}
         if found.bos_id is None:
-            ids = _ids(model.get("bos_token_id"))
+            ids = token_ids(model, "bos_token_id", size)
             found.bos_id = ids[0] if ids else None
         return found
 
@@ -202,9 +204,3 @@ def fallback_byte(token: str) -> int | None:
 def _config(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one if the file is absent. Raises CheckpointError if broken."""
     return read_json(path) if path.is_file() else {}
-
-
-def _ids(value: Any) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    return tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)

@@ -58,8 +58,9 @@ def check_value(f: Field[Any], value: Any, where: str) -> None:
     """Raises InvalidRequest unless `value` fits the field's type and range."""
     kind = _json_type(f)
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = number and abs(value) < 2**63  # neither infinite nor NaN, in every integer type
     fits = {
-        "integer": number and float(value).is_integer(),
+        "integer": number and value == int(value),
         "number": number,
         "boolean": isinstance(value, bool),
         "string": isinstance(value, str),
@@ -97,4 +98,9 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             hint = (f"did you mean {near[0]!r}? " if near else "") + f"known here: {listed}"
             raise InvalidRequest(f"unknown field {where}.{key}", param=f"{where}.{key}", hint=hint)
         check_value(known[key], value, f"{where}.{key}")
-    return cls(**values)
+    return cls(**{key: _cast(known[key], value) for key, value in values.items()})
+
+
+def _cast(f: Field[Any], value: Any) -> Any:
+    # JSON's integers include 2.0, Python's do not.
+    return int(value) if isinstance(value, float) and _json_type(f) == "integer" else value

@@ -59,20 +59,20 @@ class Silent:
 
 
 class OurSide:
-    """The public asynchronous engine on random weights."""
+    """The public asynchronous engine on random weights, warm as a server's is."""
 
     def __init__(self, decoder: Decoder) -> None:
         settings = EngineSettings(kv_memory_mb=2048)
-        self.executor = make_executor(decoder, settings)
-        self.settings = settings
+        executor = make_executor(decoder, settings)
+        self._engine = AsyncEngine(Engine(executor, Silent, context_length=2048, settings=settings))
+        self._loop = asyncio.Runner()
         self._vocab = decoder.spec.vocab_size
         self._salt = 0
 
-    def engine(self) -> AsyncEngine:
-        """A fresh engine (an empty prefix cache) on the same memory."""
-        return AsyncEngine(
-            Engine(self.executor, Silent, context_length=2048, settings=self.settings)
-        )
+    def close(self) -> None:
+        """Stops the engine."""
+        self._loop.run(self._engine.close())
+        self._loop.close()
 
     def fresh_prompt(self, length: int) -> list[int]:
         """Tokens not used before, so that the prefix cache cannot help."""
@@ -82,10 +82,10 @@ class OurSide:
 
     def decode_rate(self, branches: int, new: int) -> float:
         """Tokens per second from everyone's first token to the last, one shared prompt."""
-        return asyncio.run(self._decode(branches, new))
+        return self._loop.run(self._decode(branches, new))
 
     async def _decode(self, n: int, new: int) -> float:
-        engine = self.engine()
+        engine = self._engine
         params = SamplingParams(seed=1, max_tokens=new, ignore_eos=True)
         root = await engine.start(self.fresh_prompt(PROMPT), params)
         branches = [root, *(await engine.fork(root, n - 1))] if n > 1 else [root]
@@ -95,39 +95,34 @@ class OurSide:
         async for _ in engine.extend(branches, EndOfText()):
             pass
         rate = n * (new - 1) / (time.perf_counter() - began)
-        await engine.close()
+        await engine.drop(branches)
         return rate
 
-    def ttft(self, prompt: Sequence[int], engine: AsyncEngine) -> float:
+    def ttft(self, prompt: Sequence[int]) -> float:
         """Seconds from the request to its first token."""
+        return self._loop.run(self._first_token(prompt))
 
-        async def first() -> float:
-            began = time.perf_counter()
-            branch = await engine.start(prompt, SamplingParams(max_tokens=1, ignore_eos=True))
-            async for _ in engine.extend([branch], EndOfText()):
-                pass
-            seconds = time.perf_counter() - began
-            await engine.drop([branch])
-            return seconds
-
-        return asyncio.run(first())
+    async def _first_token(self, prompt: Sequence[int]) -> float:
+        engine = self._engine
+        began = time.perf_counter()
+        branch = await engine.start(prompt, SamplingParams(max_tokens=1, ignore_eos=True))
+        async for _ in engine.extend([branch], EndOfText()):
+            pass
+        seconds = time.perf_counter() - began
+        await engine.drop([branch])
+        return seconds
 
     def prefill_rate(self, length: int) -> float:
         """Prompt tokens per second up to the first sampled token."""
-        engine = self.engine()
-        seconds = self.ttft(self.fresh_prompt(length), engine)
-        asyncio.run(engine.close())
-        return length / seconds
+        return length / self.ttft(self.fresh_prompt(length))
 
     def prefix_cache_ratio(self, length: int = 512, cached: int = 480) -> float:
         """TTFT of a new prompt over that of one whose first `cached` tokens are cached."""
-        engine = self.engine()
-        warm = self.fresh_prompt(length)
-        cold_seconds = self.ttft(warm, engine)
-        half_new = warm[:cached] + self.fresh_prompt(length - cached)
-        warm_seconds = self.ttft(half_new, engine)
-        assert engine.stats().cached_tokens == cached
-        asyncio.run(engine.close())
+        cold = self.fresh_prompt(length)
+        before = self._engine.stats().cached_tokens
+        cold_seconds = self.ttft(cold)
+        warm_seconds = self.ttft(cold[:cached] + self.fresh_prompt(length - cached))
+        assert self._engine.stats().cached_tokens == before + cached
         return cold_seconds / warm_seconds
 
 
@@ -207,6 +202,7 @@ def speed_figures(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     figures["prefix_cache_ttft_ratio"] = statistics.median(
         ours.prefix_cache_ratio() for _ in range(runs)
     )
+    ours.close()
     rates = {
         f"{name}_tokens_per_second": {"tenfold": row["ours"], "transformers": row["theirs"]}
         for name, row in rows.items()
