@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import shutil
 import signal
@@ -11,6 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from tenfold.cli.arguments import Load
+from tenfold.cli.conversation import Conversation
+from tenfold.types import SamplingParams
 
 from .test_cli import gsm8k, run, tenfold
 
@@ -177,3 +184,22 @@ def test_eval_keeps_off_the_questions(
     code, _, err = run(capsys, *argv)
     assert (code, "holds the questions" in err) == (2, True)
     assert file.read_text() == before
+
+
+def test_a_terminal_shows_growing_candidates_in_one_line(tiny_model: Path) -> None:
+    screen = io.StringIO()
+
+    async def talk() -> None:
+        llm = Load(str(tiny_model)).llm()
+        try:
+            out = Console(file=screen, force_terminal=True, width=80)
+            decode = {"strategy": "best_of_n", "n": 2}
+            await Conversation(llm, SamplingParams(max_tokens=5), decode, out).answer("hello")
+        finally:
+            await llm.close()
+
+    asyncio.run(talk())
+    counting, _, rest = screen.getvalue().partition("after ")
+    assert counting.count("\r\x1b[2K") == counting.count(" tokens") + 1 > 3
+    assert "\n" not in counting
+    assert " cut:" in rest
