@@ -48,6 +48,11 @@ def test_generate_jsonl_keeps_the_order(
     )
     assert code == 0, err
     assert [json.loads(line)["id"] for line in out.splitlines()] == list(range(5))
+    with file.open("a") as f:
+        f.write(json.dumps({"prompt": "long " * 2000}) + "\n")
+    code, _, err = run(capsys, "generate", "--file", str(file), "-m", str(tiny_model))
+    assert code == 2
+    assert "in.jsonl, object 6: the prompt has" in err
 
 
 def test_score(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,8 @@ class Conversation:
 
     def _clear_line(self) -> None:
         # As a control: print leaves such characters out of what it is given.
-        from rich.control import Control, ControlType
+        from rich.control import Control
+        from rich.segment import ControlType
 
         self.out.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
