@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import shutil
 import signal
@@ -11,6 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from tenfold.cli.arguments import Load
+from tenfold.cli.conversation import Conversation
+from tenfold.types import SamplingParams
 
 from .test_cli import gsm8k, run, tenfold
 
@@ -41,6 +48,11 @@ def test_generate_jsonl_keeps_the_order(
     )
     assert code == 0, err
     assert [json.loads(line)["id"] for line in out.splitlines()] == list(range(5))
+    with file.open("a") as f:
+        f.write(json.dumps({"prompt": "long " * 2000}) + "\n")
+    code, _, err = run(capsys, "generate", "--file", str(file), "-m", str(tiny_model))
+    assert code == 2
+    assert "in.jsonl, object 6: the prompt has" in err
 
 
 def test_score(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,3 +189,22 @@ def test_eval_keeps_off_the_questions(
     code, _, err = run(capsys, *argv)
     assert (code, "holds the questions" in err) == (2, True)
     assert file.read_text() == before
+
+
+def test_a_terminal_shows_growing_candidates_in_one_line(tiny_model: Path) -> None:
+    screen = io.StringIO()
+
+    async def talk() -> None:
+        llm = Load(str(tiny_model)).llm()
+        try:
+            out = Console(file=screen, force_terminal=True, width=80)
+            decode = {"strategy": "best_of_n", "n": 2}
+            await Conversation(llm, SamplingParams(max_tokens=5), decode, out).answer("hello")
+        finally:
+            await llm.close()
+
+    asyncio.run(talk())
+    counting, _, rest = screen.getvalue().partition("after ")
+    assert counting.count("\r\x1b[2K") == counting.count(" tokens") + 1 > 3
+    assert "\n" not in counting
+    assert " cut:" in rest

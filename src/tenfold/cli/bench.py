@@ -77,6 +77,8 @@ def _print(name: str, measured: Figures) -> list[str]:
         out.print(f"bounds missed: {', '.join(missed)}", style="bold red")
     elif measured.bounds:
         out.print("all bounds kept", style="green")
+    else:
+        out.print("no figure here has a bound", style="dim")
     return missed
 
 

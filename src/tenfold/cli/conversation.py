@@ -92,12 +92,20 @@ class Conversation:
 
     def _counting(self, grown: dict[int, int]) -> None:
         if self.out.is_terminal:
-            tokens = sum(grown.values())
-            self.out.print(f"\r[dim]{len(grown)} candidates, {tokens} tokens[/dim]", end="")
+            self._clear_line()
+            tokens, many = sum(grown.values()), "s" if len(grown) > 1 else ""
+            self.out.print(f"[dim]{len(grown)} candidate{many}, {tokens} tokens[/dim]", end="")
+
+    def _clear_line(self) -> None:
+        # As a control: print leaves such characters out of what it is given.
+        from rich.control import Control
+        from rich.segment import ControlType
+
+        self.out.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
     def _checkpoint(self, event: CheckpointEvent) -> None:
         if self.out.is_terminal:
-            self.out.print("\r\x1b[K", end="")
+            self._clear_line()
         cut = f", {len(event.cut)} cut" if event.cut else ""
         scores = sorted(event.scores.items(), key=lambda s: -s[1])
         listed = "  ".join(

@@ -63,7 +63,13 @@ def command(
         try:
             a.add_reward(llm.rewards, reward)
             options = a.options(llm, chosen)
-            requests = [request_of(llm, item, params, raw=raw) for item in items]
+            requests = []
+            for number, item in enumerate(items, 1):
+                try:
+                    requests.append(request_of(llm, item, params, raw=raw))
+                except InvalidRequest as e:
+                    where = "" if file is None else f"{file}, object {number}: "
+                    raise InvalidRequest(where + e.message, param=e.param, hint=e.hint) from None
             pending = [asyncio.ensure_future(llm.generate(r, options)) for r in requests]
             for item, future in zip(items, pending, strict=True):  # in order, as they are ready
                 result = await future

@@ -225,7 +225,7 @@ def _refuse_unsupported(config: Mapping[str, Any], quantized: bool) -> None:
         name = method.get("quant_method", "unknown") if isinstance(method, Mapping) else method
         raise CheckpointError(
             f"weights quantized by {name!r} cannot be read as a plain checkpoint",
-            hint="point at the unquantized checkpoint and quantize it with `tenfold quantize`",
+            hint="point at the unquantized checkpoint",
         )
     activation = config.get("hidden_act") or config.get("hidden_activation") or "silu"
     if activation not in ("silu", "swish"):
