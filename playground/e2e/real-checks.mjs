@@ -32,7 +32,7 @@ export async function checkReal(browser, base, checks) {
 
   await checks.group("stop", async () => {
     // Many candidates last long enough to be stopped, even on a fast machine.
-    await fromExample("best_of_n", { n: 16 });
+    await fromExample("best_of_n", { n: 128 });
     await page.locator(".tile").first().waitFor({ timeout: PATIENCE_MS });
     await view.button("Stop").click();
     await view.settled(PATIENCE_MS);

@@ -28,6 +28,7 @@ GENERATION = {
     "eos_token_id": 2,
     "pad_token_id": 0,
     "do_sample": True,
+    "max_new_tokens": 256,
     "temperature": 0.3,  # as good as greedy (LOG.md), and search has something to choose from
 }
 

@@ -52,7 +52,7 @@ def test_generate_jsonl_keeps_the_order(
         f.write(json.dumps({"prompt": "long " * 2000}) + "\n")
     code, _, err = run(capsys, "generate", "--file", str(file), "-m", str(tiny_model))
     assert code == 2
-    assert "in.jsonl, object 6: the prompt has" in err
+    assert "in.jsonl, object 6: the text has" in err
 
 
 def test_score(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +153,7 @@ def test_eval_goes_on_after_a_question_that_is_too_long(
         assert code == 0, err
         found = json.loads(out)
         assert (found["questions"], found["errors"]) == (4, 1)
-        assert "question 1: the prompt has" in err.replace("\n", " ")
+        assert "question 1: the text has" in err.replace("\n", " ")
     assert "errors" in run(capsys, *argv)[1]
     lines = [json.loads(line) for line in Path(found["results"]).read_text().splitlines()]
     failed = [r for r in lines if "error" in r]

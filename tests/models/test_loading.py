@@ -160,7 +160,7 @@ def test_a_checkpoint_that_says_greedy_is_sampled_greedily(
         ({"temperature": "x"}, r"generation_config\.json: temperature is 'x'"),
         ({"temperature": -4}, "temperature must be between 0 and 2"),
         ({"top_k": 2.5}, r"top_k is 2\.5"),
-        ({"repetition_penalty": 0}, "repetition_penalty must be above 0"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be between"),
     ],
 )
 def test_generation_settings_that_cannot_be_meant(

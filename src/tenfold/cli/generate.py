@@ -30,6 +30,9 @@ def command(
         Path | None,
         typer.Option("--file", help='JSONL: {"prompt": ...} or {"messages": [...]} a line'),
     ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="the system message (facts, for the concierge)")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="continue the text, no chat template")] = False,
     model: a.Model = "concierge",
     strategy: a.StrategyName = None,
@@ -66,7 +69,7 @@ def command(
             requests = []
             for number, item in enumerate(items, 1):
                 try:
-                    requests.append(request_of(llm, item, params, raw=raw))
+                    requests.append(request_of(llm, item, params, raw=raw, system=system))
                 except InvalidRequest as e:
                     where = "" if file is None else f"{file}, object {number}: "
                     raise InvalidRequest(where + e.message, param=e.param, hint=e.hint) from None
@@ -76,7 +79,10 @@ def command(
                 if as_json or file is not None:
                     write_line({**item, **result_json(result)})
                 else:
-                    sys.stdout.write(result.completions[0].text + "\n")
+                    # A selecting strategy has one answer; sampling n of them gives n.
+                    shown = 1 if options.strategy.selects else len(result.completions)
+                    for completion in result.completions[:shown]:
+                        sys.stdout.write(completion.text + "\n")
         finally:
             await llm.close()
 
@@ -119,9 +125,14 @@ def read_jsonl(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def request_of(
-    llm: AsyncLLM, item: dict[str, Any], params: SamplingParams, *, raw: bool = False
+    llm: AsyncLLM,
+    item: dict[str, Any],
+    params: SamplingParams,
+    *,
+    raw: bool = False,
+    system: str | None = None,
 ) -> Request:
-    """A request from `{"prompt": ...}` or `{"messages": [...]}`."""
+    """A request from `{"prompt": ...}` or `{"messages": [...]}`; `system` goes before a prompt."""
     if isinstance(item.get("messages"), list):
         return llm.chat_request(item["messages"], params)
     prompt = item.get("prompt")
@@ -129,7 +140,8 @@ def request_of(
         raise InvalidRequest("each line needs a prompt or messages", param="prompt")
     if raw or llm.model.chat_template is None:
         return llm.text_request(prompt, params)
-    return llm.chat_request([{"role": "user", "content": prompt}], params)
+    chat = [{"role": "system", "content": system}] if system else []
+    return llm.chat_request([*chat, {"role": "user", "content": prompt}], params)
 
 
 def result_json(result: ResultEvent) -> dict[str, Any]:

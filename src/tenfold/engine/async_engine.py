@@ -12,6 +12,7 @@ import queue
 import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def in_passing_thread(work: Callable[[], T]) -> T:
+    """Runs `work` in a thread that ends with it.
+
+    A thread that computes with torch keeps a team of OpenMP workers for as long as it lives, and a
+    second team on the same cores makes every parallel step of the engine's own a fifth slower. So
+    models are loaded in a thread that goes away.
+    """
+    with ThreadPoolExecutor(1) as passing:
+        return passing.submit(work).result()
 
 
 class _Mailbox:

@@ -39,7 +39,7 @@ def _by_blocks(
     kv_heads = k.shape[1]
     each = heads // kv_heads
     # [kv_heads, tokens, queries per key head, head_dim]
-    queries = q.view(tokens, kv_heads, each, head_dim).transpose(0, 1)
+    queries = (q * scale).view(tokens, kv_heads, each, head_dim).transpose(0, 1)
     keys, values = k.permute(1, 2, 0), v.transpose(0, 1)
     out = torch.empty(tokens, kv_heads, each, head_dim, dtype=q.dtype)
     for begin in range(0, tokens, QUERIES):
@@ -47,11 +47,13 @@ def _by_blocks(
         first = 0 if window is None else max(0, past + begin + 1 - window)
         last = past + end
         block = queries[:, begin:end].reshape(kv_heads, -1, head_dim)
-        scores = (block @ keys[:, :, first:last]).float().mul_(scale)
-        scores = scores.view(kv_heads, end - begin, each, last - first)
-        visible = _visible(past + begin, end - begin, first, last, window, q.device)
-        scores.masked_fill_(~visible[None, :, None], -torch.inf)
-        weights = scores.softmax(-1).to(v.dtype).view(kv_heads, -1, last - first)
+        scores = block @ keys[:, :, first:last]
+        # Without a window only the square on the diagonal hides anything.
+        edge = first if window is not None else past + begin
+        visible = _visible(past + begin, end - begin, edge, last, window, q.device)
+        shaped = scores.view(kv_heads, end - begin, each, last - first)
+        shaped[..., edge - first :].masked_fill_(~visible[None, :, None], -torch.inf)
+        weights = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
         result = (weights @ values[:, first:last]).view(kv_heads, end - begin, each, head_dim)
         out[begin:end] = result.transpose(0, 1)
     return out.view(tokens, heads, head_dim)

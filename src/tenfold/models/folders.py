@@ -33,8 +33,8 @@ def embedded_names() -> list[str]:
 def locate(name_or_path: str | Path) -> Path:
     """The folder that a name means: an embedded model, else a folder's path, else `hf:owner/name`.
 
-    Raises UnknownName when there is none, CheckpointError when it is a file or cannot be
-    downloaded.
+    Raises UnknownName or CheckpointError when there is none, CheckpointError when it is a file or
+    cannot be downloaded.
     """
     text = str(name_or_path)
     if text.startswith(_HUB):
@@ -50,6 +50,13 @@ def locate(name_or_path: str | Path) -> Path:
             f"{path} is a file, not a model folder",
             hint="give the folder that holds config.json, tokenizer.json and model.safetensors; "
             "single-file formats (.pt, .bin, .gguf) are not read",
+        )
+    if text.startswith((".", "/", "~")):
+        raise CheckpointError(f"there is no folder {path}", hint="is the path right?")
+    if text.count("/") == 1:
+        raise CheckpointError(
+            f"{text!r} is neither an embedded model nor a folder here",
+            hint=f"hf:{text} fetches it from the Hugging Face hub",
         )
     raise UnknownName(
         "model", text, [*names, "<path to a folder>", "hf:<owner>/<name>"], param="model"

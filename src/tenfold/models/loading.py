@@ -164,8 +164,10 @@ def _generation_defaults(folder: Path) -> dict[str, Any]:
         return {}
     found = read_json(path)
     defaults = {key: found[key] for key in _SAMPLING if found.get(key) is not None}
+    if found.get("max_new_tokens") is not None:
+        defaults["max_tokens"] = found["max_new_tokens"]
     for key, value in defaults.items():
-        whole = key == "top_k"
+        whole = key in ("top_k", "max_tokens")
         if not is_number(value) or (whole and value != int(value)):
             raise CheckpointError(
                 f"{path}: {key} is {value!r}",

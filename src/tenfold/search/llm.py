@@ -14,11 +14,11 @@ import threading
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from tenfold.engine.async_engine import AsyncEngine
+from tenfold.engine.async_engine import AsyncEngine, in_passing_thread
 from tenfold.engine.settings import EngineSettings
 from tenfold.engine.stats import EngineStats
 from tenfold.errors import InvalidRequest, PromptTooLong
@@ -72,7 +72,9 @@ class AsyncLLM:
         settings: EngineSettings | None = None,
     ) -> AsyncLLM:
         """Loads an embedded model by name, a folder, or `hf:owner/name`, and starts its engine."""
-        model = load_model(name, dtype=dtype, device=device, adapters=adapters)
+        model = in_passing_thread(
+            lambda: load_model(name, dtype=dtype, device=device, adapters=adapters)
+        )
         return cls(model, AsyncEngine.for_model(model, settings))
 
     @property
@@ -92,7 +94,11 @@ class AsyncLLM:
         chat = as_messages(messages)
         if not chat:
             raise InvalidRequest("there are no messages", param="messages")
-        text = self.model.require_chat_template().render(
+        template = self.model.require_chat_template()
+        if "developer" not in template.source:
+            # OpenAI's newer name of the system role; most templates know only the older one.
+            chat = [replace(m, role="system") if m.role == "developer" else m for m in chat]
+        text = template.render(
             chat, tools=list(tools) if tools else None, variables=template_kwargs
         )
         self.check_size(text, "messages")

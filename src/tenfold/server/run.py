@@ -77,7 +77,8 @@ def check_exposure(host: str, settings: ServerSettings) -> None:
         raise InvalidRequest(
             f"{host} can be reached from other machines, and there is no API key",
             param="host",
-            hint="set an API key, listen on 127.0.0.1, or allow unauthenticated use explicitly",
+            hint="set --api-key (or TENFOLD_API_KEY), stay on 127.0.0.1, or say "
+            "--allow-unauthenticated",
         )
 
 
@@ -127,7 +128,9 @@ def _bind(host: str, port: int) -> socket.socket:
             raise
     except (OSError, OverflowError) as e:
         raise InvalidRequest(
-            f"cannot listen on {host}:{port}: {e}", param="port", hint="try another port, or 0"
+            f"cannot listen on {host}:{port}: {e}",
+            param="port",
+            hint="try another: --port N, with make: ARGS='--port N'",
         ) from None
     bound.set_inheritable(True)
     return bound

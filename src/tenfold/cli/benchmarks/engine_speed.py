@@ -1,20 +1,23 @@
 """Decode and prefill rates of the engine beside transformers, on the same random weights' shapes.
 
-Both run in this process with the same torch and the same number of threads, in turn, so that a
-machine that slows down slows both; the figure is the median of the ratios of neighbouring runs.
+The two take turns with the same torch and the same number of threads, so that a machine that slows
+down slows both; the figure is the median of the ratios of neighbouring runs. transformers has a
+process of its own: two teams of OpenMP threads in one process would hold each other up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
-from tenfold.engine.async_engine import AsyncEngine
+from tenfold.engine.async_engine import AsyncEngine, in_passing_thread
 from tenfold.engine.branch import EndOfText, Tokens
 from tenfold.engine.building import make_executor
 from tenfold.engine.engine import Engine
@@ -126,6 +129,35 @@ class OurSide:
         return cold_seconds / warm_seconds
 
 
+def _serve_transformers(pipe: Connection) -> None:
+    """The peer's process: carries out (method, arguments) until told None."""
+    peer = Transformers(LLAMA_125M)
+    while (order := pipe.recv()) is not None:
+        method, arguments = order
+        pipe.send(getattr(peer, method)(*arguments))
+
+
+class Peer:
+    """Transformers in a process of its own."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve_transformers, args=(theirs,), daemon=True)
+        self._process.start()
+
+    def __call__(self, method: str, *arguments: int) -> float:
+        """Runs one measurement over there."""
+        self._pipe.send((method, arguments))
+        rate: float = self._pipe.recv()
+        return rate
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pipe.send(None)
+        self._process.join()
+
+
 class Transformers:
     """Hugging Face transformers' `generate` on a random model of the same shape."""
 
@@ -184,17 +216,18 @@ def paired(ours: Callable[[], float], theirs: Callable[[], float], runs: int) ->
 def speed_figures(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     """The figures against transformers and of the prefix cache, with the absolute rates."""
     runs, new = (2, 16) if quick else (7, 64)
-    ours = OurSide(random_model(DecoderSpec.from_hf(LLAMA_125M), 0, torch.bfloat16))
-    theirs = Transformers(LLAMA_125M)
+    spec = DecoderSpec.from_hf(LLAMA_125M)
+    ours = OurSide(in_passing_thread(lambda: random_model(spec, 0, torch.bfloat16)))
+    theirs = Peer()
     rows = {
         "x_transformers_decode_b1": paired(
-            lambda: ours.decode_rate(1, new), lambda: theirs.decode_rate(1, new), runs
+            lambda: ours.decode_rate(1, new), lambda: theirs("decode_rate", 1, new), runs
         ),
         "x_transformers_decode_b32_shared_prompt": paired(
-            lambda: ours.decode_rate(32, new), lambda: theirs.decode_rate(32, new), runs
+            lambda: ours.decode_rate(32, new), lambda: theirs("decode_rate", 32, new), runs
         ),
         "x_transformers_prefill_512": paired(
-            lambda: ours.prefill_rate(512), lambda: theirs.prefill_rate(512), runs
+            lambda: ours.prefill_rate(512), lambda: theirs("prefill_rate", 512), runs
         ),
     }
     figures = {name: row["ratio"] for name, row in rows.items()}
@@ -203,6 +236,7 @@ def speed_figures(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
         ours.prefix_cache_ratio() for _ in range(runs)
     )
     ours.close()
+    theirs.close()
     rates = {
         f"{name}_tokens_per_second": {"tenfold": row["ours"], "transformers": row["theirs"]}
         for name, row in rows.items()

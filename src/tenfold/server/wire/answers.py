@@ -89,9 +89,9 @@ class DecodeReport(Answer):
     reward: DecodeReward | None
     ms: DecodeMs
     stopped_by: str
-    budget: dict[str, float | None] | None = None
+    budget: dict[str, int | float | None] | None = None
     preset: str | None = None
-    sampling: dict[str, float | None] | None = None  # values that are not neutral
+    sampling: dict[str, int | float | None] | None = None  # values that are not neutral
     seeded: bool | None = None  # with a seed: whether it fixes the answer on this engine
 
 
