@@ -1,8 +1,8 @@
 """Write held-out example prompts for the playground and print the model's answers to them.
 
 ``python -m recipes.concierge.examples --work build/concierge --model FOLDER`` writes
-``FOLDER/examples.json``. Of seeds 2 to 15 the default, 6, is the one whose checkable prompts are all
-answered right: a first look should show what the model is for. Its error rates are in its card.
+``FOLDER/examples.json``. Of seeds 2 to 15 the default, 6, is the one whose checkable prompts are
+all answered right: a first look should show what the model is for. Error rates are in its card.
 """
 
 from __future__ import annotations

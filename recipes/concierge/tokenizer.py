@@ -23,7 +23,8 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] in ['system', 'user', 'assistant'] %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
-    "{% else %}{{ raise_exception('the concierge knows only system, user and assistant messages') }}"
+    "{% else %}"
+    "{{ raise_exception('the concierge knows only system, user and assistant messages') }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 log = logging.getLogger(__name__)
