@@ -75,7 +75,7 @@ def test_an_open_server_is_not_bound_beyond_loopback(scripted: Scripted, host: s
 def test_a_taken_port_is_a_clear_error(scripted: Scripted) -> None:
     first = build_server(scripted(), port=0)
     try:
-        with pytest.raises(InvalidRequest, match="another port"):
+        with pytest.raises(InvalidRequest, match="another: --port"):
             build_server(scripted(), port=first.bound.getsockname()[1])
     finally:
         first.bound.close()
