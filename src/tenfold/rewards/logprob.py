@@ -2,6 +2,7 @@
 
 Minus this is the log of the answer's perplexity, the self-reward of Speculative Rejection
 (2410.20290, §5.3). Length-normalised, so that short answers have no advantage by being short.
+A known weakness: a loop is likely, so an answer that repeats itself can score well.
 """
 
 from __future__ import annotations
