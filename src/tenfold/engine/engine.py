@@ -222,15 +222,15 @@ class Engine:
             return []
         rows = {s.id: self._sample_row(s) for s in sequences}
         outputs: list[Output] = []
-        left, at = list(sequences), list(range(len(sequences)))
+        left = sequences
         while left:
             try:
-                drawn = sample(logits[at], [rows[s.id] for s in left])
+                drawn = sample(logits, [rows[s.id] for s in left])
             except SamplingFailed as e:
                 # Rows do not influence one another: the others get the same tokens without these.
                 outputs += [self._fail(left[i], EngineError(why)) for i, why in e.rows.items()]
                 kept = [i for i in range(len(left)) if i not in e.rows]
-                left, at = [left[i] for i in kept], [at[i] for i in kept]
+                left, logits = [left[i] for i in kept], logits[kept]
                 continue
             outputs += [self._advance_safely(s, d) for s, d in zip(left, drawn, strict=True)]
             break

@@ -73,7 +73,7 @@ class Branches:
     async def fork(self, branch: Branch, n: int) -> list[Branch]:
         """`n` copies that share all KV blocks and go their own way from here.
 
-        None when time runs out before the prompt is computed; `stopped_by` then says so.
+        An empty list when time runs out before the prompt is computed; `stopped_by` says so then.
         """
         try:
             async with asyncio.timeout_at(self._deadline()):
