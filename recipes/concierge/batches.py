@@ -1,25 +1,24 @@
-"""Encode episodes as token rows and gather them into batches of about equal length."""
+"""Encode conversations as token rows and pack several into each row of a batch."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
 
-from .data import Corpus, draw_episode, lesson_at
+from .data import Corpus, Lesson, draw_episode
 from .episodes import Episode
 
-POOL_ROWS = 256  # rows drawn at once and sorted by length, so that batches waste little padding
-
+POOL_EPISODES = 320  # conversations drawn at once and packed together
 START_WEIGHT = 3.0  # the first token of a value decides which value: it counts more
 
 
 @dataclass(slots=True)
 class Row:
-    """A token row; ``answer`` marks assistant tokens, ``starts`` the first tokens of values."""
+    """One conversation: tokens, which of them an assistant says, and where its values start."""
 
     tokens: list[int]
     answer: list[bool]
@@ -31,12 +30,16 @@ class Row:
 
 @dataclass(slots=True)
 class Batch:
-    """Right-padded rows: tokens and weights [rows, length], value starts as flat positions."""
+    """Packed conversations: tokens, documents (0 is padding) and weights [rows, length].
+
+    ``starts`` are (row, place) of the first tokens of values, ``sizes`` the (records, slots) of each.
+    """
 
     tokens: torch.Tensor
+    documents: torch.Tensor
     weights: torch.Tensor
     starts: torch.Tensor
-    rows: list[Row]
+    sizes: list[tuple[int, int]]
 
 
 def value_start(text: str, start: int, end: int) -> int:
@@ -64,39 +67,61 @@ def encode(tokenizer: Tokenizer, episode: Episode) -> Row:
 def repeat_row(vocabulary: int, rng: random.Random) -> Row:
     """Return random tokens said twice: the barest lesson in copying."""
     half = [rng.randrange(6, vocabulary) for _ in range(rng.randint(8, 40))]
-    return Row(
-        [1, *half, *half], [False] * (len(half) + 1) + [True] * len(half), [], "repeat", 0, 0
-    )
+    spoken = [False] * (len(half) + 1) + [True] * len(half)
+    return Row([1, *half, *half], spoken, [], "repeat", 0, 0)
 
 
-def collate(rows: list[Row], prompt_weight: float) -> Batch:
-    """Pad on the right; answers count 1, value starts more, a fourth of the prompt less."""
-    length = max(len(row.tokens) for row in rows)
-    tokens = torch.zeros(len(rows), length, dtype=torch.long)
-    weights = torch.zeros(len(rows), length)
-    starts = []
-    for i, row in enumerate(rows):
-        tokens[i, : len(row.tokens)] = torch.tensor(row.tokens)
-        weights[i, : len(row.tokens)] = torch.where(
-            torch.tensor(row.answer),
-            1.0,
-            prompt_weight * (torch.arange(len(row.tokens)) % 4 == i % 4),
-        )
-        weights[i, row.starts] *= START_WEIGHT
-        starts += [(i, s) for s in row.starts]
-    return Batch(tokens, weights, torch.tensor(starts, dtype=torch.long).reshape(-1, 2), rows)
+def pack(rows: Iterable[Row], length: int) -> list[list[Row]]:
+    """Gather rows into lists of at most ``length`` tokens: longest first, into the fullest fit."""
+    packed: list[list[Row]] = []
+    free: list[int] = []
+    for row in sorted(rows, key=lambda row: -len(row.tokens)):
+        size = len(row.tokens)
+        fits = [i for i, left in enumerate(free) if left >= size]
+        if fits:
+            best = min(fits, key=free.__getitem__)
+            packed[best].append(row)
+            free[best] -= size
+        else:
+            packed.append([row])
+            free.append(length - size)
+    return packed
+
+
+def collate(packed: list[list[Row]], length: int, prompt_weight: float) -> Batch:
+    """Lay packed rows out; answers count 1, value starts more, a fourth of the prompt less."""
+    tokens = torch.zeros(len(packed), length, dtype=torch.long)
+    documents = torch.zeros(len(packed), length, dtype=torch.long)
+    weights = torch.zeros(len(packed), length)
+    starts, sizes = [], []
+    for i, rows in enumerate(packed):
+        begin = 0
+        for number, row in enumerate(rows, 1):
+            end = begin + len(row.tokens)
+            tokens[i, begin:end] = torch.tensor(row.tokens)
+            documents[i, begin:end] = number
+            sparse = prompt_weight * (torch.arange(len(row.tokens)) % 4 == (i + number) % 4)
+            weights[i, begin:end] = torch.where(torch.tensor(row.answer), 1.0, sparse)
+            weights[i, begin] = 0  # nothing before it
+            places = [begin + start for start in row.starts]
+            weights[i, places] *= START_WEIGHT
+            starts += [(i, place) for place in places]
+            sizes += [(row.records, row.slots)] * len(places)
+            begin = end
+    places = torch.tensor(starts, dtype=torch.long).reshape(-1, 2)
+    return Batch(tokens, documents, weights, places, sizes)
 
 
 class EpisodeStream:
     """An endless, resumable stream of batches: a pool depends on seed, number and lesson only."""
 
     def __init__(
-        self, corpus: Corpus, tokenizer: Tokenizer, seed: int, batch_tokens: int, max_length: int
+        self, corpus: Corpus, tokenizer: Tokenizer, seed: str, rows: int, length: int
     ) -> None:
         self.corpus, self.tokenizer, self.seed = corpus, tokenizer, seed
-        self.batch_tokens, self.max_length = batch_tokens, max_length
+        self.rows, self.length = rows, length
         self.pool, self.position, self.pool_progress = -1, 0, 0.0
-        self._batches: list[list[Row]] = []
+        self._batches: list[list[list[Row]]] = []
 
     def state(self) -> dict[str, float]:
         """Return where the stream stands."""
@@ -108,37 +133,28 @@ class EpisodeStream:
         self._batches = self._draw_pool() if self.pool >= 0 else []
         self.position = int(state["position"])
 
-    def _draw_pool(self) -> list[list[Row]]:
+    def _draw_pool(self) -> list[list[list[Row]]]:
         rng = random.Random(f"{self.seed}-{self.pool}")
-        lesson = lesson_at(self.pool_progress)
+        lesson = Lesson.at(self.pool_progress)
         vocabulary = self.tokenizer.get_vocab_size()
         rows = []
-        while len(rows) < POOL_ROWS:
+        while len(rows) < POOL_EPISODES:
             if rng.random() < lesson.repeats:
                 rows.append(repeat_row(vocabulary, rng))
                 continue
             row = encode(self.tokenizer, draw_episode(self.corpus, lesson, rng))
-            if len(row.tokens) <= self.max_length:
+            if len(row.tokens) <= self.length:
                 rows.append(row)
-        rows.sort(key=lambda row: len(row.tokens))
-        batches = list(self._cut(rows))
-        rng.shuffle(batches)
-        return batches
-
-    def _cut(self, rows: list[Row]) -> Iterator[list[Row]]:
-        batch: list[Row] = []
-        for row in rows:  # ascending length: the next row sets the padded length
-            if batch and len(row.tokens) * (len(batch) + 1) > self.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(row)
-        yield batch
+        packed = pack(rows, self.length)
+        rng.shuffle(packed)
+        whole = len(packed) - len(packed) % self.rows  # the rest would make a batch of odd shape
+        return [packed[i : i + self.rows] for i in range(0, whole, self.rows)]
 
     def next(self, progress: float, prompt_weight: float) -> Batch:
         """Return the next batch; a new pool takes the lesson at ``progress``."""
         if self.position >= len(self._batches):
             self.pool, self.position, self.pool_progress = self.pool + 1, 0, progress
             self._batches = self._draw_pool()
-        rows = self._batches[self.position]
+        packed = self._batches[self.position]
         self.position += 1
-        return collate(rows, prompt_weight)
+        return collate(packed, self.length, prompt_weight)

@@ -25,6 +25,7 @@ from .dialogues import (
     Value,
     collect_pools,
     data_folder,
+    keep_required_needs,
     read_dialogues,
 )
 from .episodes import Episode, Limits, human_episode
@@ -51,6 +52,7 @@ def build_corpus() -> Corpus:
     train = list(read_dialogues(folder, "train"))
     known = {service for dialogue in train for service in dialogue.services}
     held = [*read_dialogues(folder, "dev"), *read_dialogues(folder, "test")]
+    keep_required_needs([*train, *held])
     pools = collect_pools(train)
     return Corpus(
         train,
@@ -68,19 +70,28 @@ def save_corpus(corpus: Corpus, path: Path) -> None:
         json.dump(dataclasses.asdict(corpus), out)
 
 
+def _pairs(pairs: list[list[Any]]) -> list[tuple[str, Any]]:
+    return [(first, second) for first, second in pairs]
+
+
+def _turn(raw: dict[str, Any]) -> Turn:
+    acts = {act: _pairs(pairs) for act, pairs in raw["acts"].items()}
+    return Turn(**{**raw, "acts": acts, "needs": _pairs(raw["needs"])})
+
+
 def _dialogue(raw: dict[str, Any]) -> Dialogue:
     return Dialogue(
         raw["id"],
         raw["services"],
-        [Turn(**turn) for turn in raw["turns"]],
+        [_turn(turn) for turn in raw["turns"]],
         [Value(**value) for value in raw["values"]],
         [
             Record(
                 r["turn"],
                 r["noun"],
                 r["name"],
-                [(s, h) for s, h in r["fields"]],
-                [(s, y) for s, y in r["flags"]],
+                _pairs(r["fields"]),
+                _pairs(r["flags"]),
             )
             for r in raw["records"]
         ],

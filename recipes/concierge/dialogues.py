@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ NAME_SLOTS = {
     "dentist_name": "dentist",
     "doctor_name": "doctor",
     "attraction_name": "attraction",
+    "therapist_name": "therapist",
+    "title": "movie",
+    "movie_title": "movie",
 }
 NAMELESS = {"Buses": "bus", "RideSharing": "ride", "Hotels_2": "house", "Trains": "train"}
 TRAVEL = (
@@ -41,7 +44,9 @@ TRAVEL = (
     "Services",
     "Trains",
 )
+TITLED = re.compile(r"(?<=\d)(?:St|Nd|Rd|Th)\b|(?<=\w')[ST]\b")
 STATED = {"INFORM", "OFFER", "CONFIRM"}
+COUNT = "INFORM_COUNT"
 
 
 class DataError(Exception):
@@ -50,7 +55,11 @@ class DataError(Exception):
 
 @dataclass(slots=True)
 class Turn:
-    """One turn; ``text`` has holes like ``{3}``, and ``stated`` lists them."""
+    """One turn; ``text`` has holes like ``{3}``, and ``stated`` lists them.
+
+    ``acts`` names the hole of each slot by dialogue act, ``asked`` the slots a user asks for;
+    ``needs`` are the (slot, hole) parameters of the service call made before a system turn.
+    """
 
     speaker: str
     text: str
@@ -58,6 +67,11 @@ class Turn:
     flags: list[str] = field(default_factory=list)
     usable: bool = True
     seeks: bool = False
+    acts: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    noun: str = ""
+    method: str = ""
+    needs: list[tuple[str, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -128,6 +142,8 @@ class _Cutter:
         self._holes: dict[tuple[str, str], int] = {}
 
     def hole(self, slot: str, text: str) -> int:
+        """Return the hole of a value, written as people do: 20th, not the data's 20Th."""
+        text = TITLED.sub(lambda match: match.group().lower(), text)
         kind = kind_of(slot, text)
         key = (kind, text.lower())
         if key not in self._holes:
@@ -163,15 +179,19 @@ class _Cutter:
         return text
 
 
+def _noun(slots: Iterable[str], services: list[str]) -> tuple[str | None, str | None]:
+    """Return the slot that names a record and the noun for it; (None, None) where unknown."""
+    name_slot = next((slot for slot in NAME_SLOTS if slot in slots), None)
+    if name_slot is not None:
+        return name_slot, NAME_SLOTS[name_slot]
+    nameless = (n for s, n in NAMELESS.items() if any(x.startswith(s) for x in services))
+    return None, next(nameless, None)
+
+
 def _record(
     turn: int, result: dict[str, str], services: list[str], cutter: _Cutter
 ) -> Record | None:
-    name_slot = next((slot for slot in NAME_SLOTS if slot in result), None)
-    noun = NAME_SLOTS.get(name_slot or "")
-    if noun is None:
-        noun = next(
-            (n for s, n in NAMELESS.items() if any(x.startswith(s) for x in services)), None
-        )
+    name_slot, noun = _noun(result, services)
     if noun is None:
         return None
     fields, flags = [], []
@@ -184,37 +204,65 @@ def _record(
     return Record(turn, noun, name, fields, flags)
 
 
+def _read_acts(raw: dict[str, Any], turn: Turn, cutter: _Cutter) -> None:
+    """Fill in what ``turn`` states, asks for and knows, from the annotation ``raw``."""
+    for act, slot, values in raw["acts"]:
+        if act == "REQUEST" and turn.speaker == "user":
+            turn.asked.append(slot)
+        if act not in STATED and act != COUNT:
+            continue
+        if values in (["True"], ["False"]):
+            turn.flags.append(slot)
+        elif values and slot != "intent" and values[0] != "dontcare":
+            turn.acts.setdefault(act, []).append((slot, cutter.hole(slot, values[0])))
+    call = raw.get("call") or {}
+    turn.method = call.get("method", "")
+    for slot, value in call.get("parameters", {}).items():
+        if value not in ("True", "False", "dontcare", ""):
+            turn.needs.append((slot, cutter.hole(slot, value)))
+    turn.stated = [hole for pairs in turn.acts.values() for _, hole in pairs]
+    turn.seeks = any(act in ("OFFER", "INFORM") for act, _, _ in raw["acts"])
+
+
 def cut_values(raw: dict[str, Any]) -> Dialogue:
     """Turn a raw dialogue into texts with holes, a value table and the records that were found."""
     cutter = _Cutter()
     records: list[Record] = []
-    stated: list[list[int]] = []
-    flags: list[list[str]] = []
+    turns: list[Turn] = []
+    noun = ""
     for position, turn in enumerate(raw["turns"]):
         for result in turn.get("results", [])[:4]:
             record = _record(position, result, raw["services"], cutter)
             if record is not None:
                 records.append(record)
-        holes, asked = [], []
-        for act, slot, values in turn["acts"]:
-            if act not in STATED and act != "INFORM_COUNT":
-                continue
-            if values in (["True"], ["False"]):
-                asked.append(slot)
-            elif values and slot != "intent" and values[0] != "dontcare":
-                holes.append(cutter.hole(slot, values[0]))
-        stated.append(holes)
-        flags.append(asked)
-    turns = []
-    for turn, holes, asked in zip(raw["turns"], stated, flags, strict=True):
-        plain = re.sub(r"\s+", " ", turn["text"].replace("{", "(").replace("}", ")")).strip()
-        text = cutter.cut(plain, holes)
-        present = {int(n) for n in re.findall(r"\{(\d+)\}", text)}
-        failed = any(act == "NOTIFY_FAILURE" for act, _, _ in turn["acts"])  # facts do not tell why
-        fit = not failed and len(plain.split()) <= 45 and set(holes) <= present and plain.isascii()
-        seeks = any(a in ("OFFER", "INFORM") for a, _, _ in turn["acts"])
-        turns.append(Turn(turn["speaker"], text, sorted(present), asked, fit, seeks))
+                noun = record.noun
+        turns.append(Turn(turn["speaker"], ""))
+        _read_acts(turn, turns[-1], cutter)
+        slots = [slot for pairs in turns[-1].acts.values() for slot, _ in pairs]
+        turns[-1].noun = NAME_SLOTS.get(next((s for s in NAME_SLOTS if s in slots), ""), noun)
+    for raw_turn, turn in zip(raw["turns"], turns, strict=True):
+        holes = turn.stated
+        plain = re.sub(r"\s+", " ", raw_turn["text"].replace("{", "(").replace("}", ")")).strip()
+        turn.text = cutter.cut(plain, holes)
+        present = {int(n) for n in re.findall(r"\{(\d+)\}", turn.text)}
+        failed = any(act == "NOTIFY_FAILURE" for act, _, _ in raw_turn["acts"])
+        # Facts do not tell why something failed.
+        turn.usable = (
+            not failed and len(plain.split()) <= 45 and set(holes) <= present and plain.isascii()
+        )
+        turn.stated = sorted(present)
     return Dialogue(raw["id"], raw["services"], turns, cutter.values, records)
+
+
+def keep_required_needs(dialogues: Iterable[Dialogue]) -> None:
+    """Leave in ``needs`` what every call of the same method had: what must be known for it."""
+    dialogues = list(dialogues)
+    common: dict[str, set[str]] = {}
+    for turn in (turn for d in dialogues for turn in d.turns if turn.method):
+        slots = {slot for slot, _ in turn.needs}
+        common[turn.method] = common.get(turn.method, slots) & slots
+    for turn in (turn for d in dialogues for turn in d.turns if turn.method):
+        turn.needs = [(slot, hole) for slot, hole in turn.needs if slot in common[turn.method]]
 
 
 def collect_pools(dialogues: list[Dialogue]) -> dict[str, list[str]]:

@@ -9,16 +9,25 @@ from dataclasses import dataclass, field
 
 from .dialogues import Dialogue, Record, Turn
 from .facts import FLAG_WORDS, FactRecord, slot_words, write_facts
+from .rules import HouseRules, kind_of_turn, read_rules, required_values
 from .values import fresh_value, surface_forms
+
+Required = tuple[str, str, str]  # record, slot words ("" for its name), value
 
 
 @dataclass(slots=True)
 class Message:
-    """One chat message; ``values`` are the (start, end) characters of values to look up."""
+    """One chat message; ``values`` are the (start, end) characters of values to look up.
+
+    ``required`` says what the conversation so far determines that the answer must state, and
+    ``kind`` what sort of answer it is ("" where nothing is determined).
+    """
 
     role: str
     text: str
     values: list[tuple[int, int]] = field(default_factory=list)
+    required: list[Required] = field(default_factory=list)
+    kind: str = ""
 
 
 @dataclass(slots=True)
@@ -132,6 +141,47 @@ def first_mention(turns: list[Turn], name: int | None) -> int:
     return next((i for i, turn in enumerate(turns) if name in turn.stated), len(turns))
 
 
+def _guest_facts(
+    dialogue: Dialogue, span: tuple[int, int], looked_up: set[int], said: set[int]
+) -> dict[int, str]:
+    """Return what the facts must tell of the guest: slot words by hole.
+
+    That is what a call needs and the guest told before the span, and what an answer states
+    although nobody said it and no record holds it (a default, a number of matches).
+    """
+    guest: dict[int, str] = {}
+    for turn in dialogue.turns[span[0] : span[1]]:
+        if turn.speaker == "system":
+            pairs = [*turn.needs, *(pair for acts in turn.acts.values() for pair in acts)]
+            for slot, hole in pairs:
+                if hole not in said | looked_up:
+                    guest.setdefault(hole, slot_words(slot))
+        said |= set(turn.stated)
+    return guest
+
+
+def _facts(
+    dialogue: Dialogue,
+    chosen: list[Record],
+    shown: set[str],
+    asked: set[str],
+    written: Mapping[int, str],
+    rng: random.Random,
+) -> list[FactRecord]:
+    """Write the chosen records with the slots of ``shown`` and the flags of ``asked``."""
+    facts = []
+    for record in chosen:
+        flags = [
+            (slot, yes)
+            for slot, yes in record.flags
+            if slot in FLAG_WORDS and (slot in asked or rng.random() < 0.2)
+        ]
+        name = written[record.name] if record.name is not None else f"the {record.noun}"
+        fields = [(slot_words(s), written[h]) for s, h in record.fields if s in shown]
+        facts.append(FactRecord(name, record.noun, fields, flags))
+    return facts
+
+
 def human_episode(
     dialogue: Dialogue, pools: Mapping[str, Sequence[str]], limits: Limits, rng: random.Random
 ) -> Episode | None:
@@ -139,6 +189,8 @@ def human_episode(
     span = choose_span(dialogue, limits.turns, rng)
     if span is None:
         return None
+    rules, kept = read_rules(dialogue.turns[span[0] : span[1]])
+    span = (span[0], span[0] + kept)
     turns = dialogue.turns[span[0] : span[1]]
     written = _written_values(dialogue, pools, rng)
     answers = [t for t in turns if t.speaker == "system"]
@@ -146,44 +198,51 @@ def human_episode(
     asked = {slot for t in answers for slot in t.flags}
     candidates = _merged_records([r for r in dialogue.records if r.turn < span[1]])
     chosen = _choose_records(candidates, needed, needed, limits.records, rng)
-    if len(chosen) > limits.records:
+    if not answers or len(chosen) > limits.records:
         return None
     chosen.sort(key=lambda r: first_mention(turns, r.name))
-    facts = []
-    looked_up: set[int] = set()
     wanted_slots = {slot for r in chosen for slot, hole in r.fields if hole in needed}
     pool = sorted({slot for r in chosen for slot, _ in r.fields} - wanted_slots)
     rng.shuffle(pool)
     shown = wanted_slots | set(pool[: max(0, limits.fields - len(wanted_slots))])
-    for record in chosen:
-        fields = [(slot, hole) for slot, hole in record.fields if slot in shown]
-        looked_up |= {hole for _, hole in fields} | (
-            {record.name} if record.name is not None else set()
-        )
-        flags = [
-            (s, y)
-            for s, y in record.flags
-            if s in FLAG_WORDS and (s in asked or rng.random() < 0.2)
-        ]
-        name = written[record.name] if record.name is not None else f"the {record.noun}"
-        facts.append(
-            FactRecord(name, record.noun, [(slot_words(s), written[h]) for s, h in fields], flags)
-        )
-    guest: dict[int, str] = {}
-    said: set[int] = set()
-    for turn in turns:
-        if turn.speaker == "system":
-            for hole in turn.stated:
-                if hole not in said | looked_up:
-                    guest[hole] = slot_words(dialogue.values[hole].slot)
-        said |= set(turn.stated)
-    if len(guest) > 6:
+    facts = _facts(dialogue, chosen, shown, asked, written, rng)
+    looked_up = {hole for r in chosen for slot, hole in r.fields if slot in shown}
+    looked_up |= {r.name for r in chosen if r.name is not None}
+    guest = _guest_facts(dialogue, span, looked_up, set())
+    if len(guest) > 8:
         return None
-    system = write_facts(facts, [(words, written[hole]) for hole, words in guest.items()])
+    known = [(words, written[hole]) for hole, words in guest.items()]
+    system = "\n".join(filter(None, [write_facts(facts, known), *rules.lines()]))
     messages = [Message("system", system)] if system else []
-    for turn in turns:
-        assistant = turn.speaker == "system"
-        text, spans = fill(turn.text, written, set(turn.stated) if assistant else set())
-        messages.append(Message("assistant" if assistant else "user", text, spans))
+    messages += _said(dialogue, span, rules, chosen, written)
     fields_count = max((len(f.fields) for f in facts), default=0)
     return Episode(messages, "human", len(facts), fields_count)
+
+
+def _said(
+    dialogue: Dialogue,
+    span: tuple[int, int],
+    rules: HouseRules,
+    chosen: list[Record],
+    written: Mapping[int, str],
+) -> list[Message]:
+    """Return the turns of ``span`` as messages, with what each answer must state."""
+    messages = []
+    current: Record | None = None
+    for position, turn in enumerate(dialogue.turns[: span[1]]):
+        for record in chosen:
+            if record.name in turn.stated or (record.name is None and turn.noun == record.noun):
+                current = record
+        if position < span[0]:
+            continue
+        assistant = turn.speaker == "system"
+        text, spans = fill(turn.text, written, set(turn.stated) if assistant else set())
+        message = Message("assistant" if assistant else "user", text, spans)
+        if assistant:
+            fields = {hole: slot for slot, hole in current.fields} if current else {}
+            named = current is not None and current.name is not None
+            name = written[current.name] if named else f"the {turn.noun}"
+            message.kind = kind_of_turn(turn, dialogue.turns[position - 1], rules)
+            message.required = required_values(turn, message.kind, name, fields, written)
+        messages.append(message)
+    return messages

@@ -5,52 +5,51 @@ Fluency comes by itself, looking values up does not: this is the figure that tel
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
-from .batches import Batch, collate, encode
+from .batches import Batch, collate, encode, pack
 from .data import Corpus, held_out_episodes
+from .model import evaluating
 
 Tally = dict[tuple[int, int], tuple[int, int]]  # (records, slots) -> (right, all)
+PROBES = ("lookup", "long_seen", "short_seen", "short_unseen")
 
 
-@torch.no_grad()
-def value_start_accuracy(model: LlamaForCausalLM, batches: list[Batch]) -> Tally:
+def value_start_accuracy(
+    model: LlamaForCausalLM, body: Callable[..., Any], batches: list[Batch]
+) -> Tally:
     """Return (right, all) first tokens of values, teacher-forced, by (records, slots)."""
     tally: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
-    model.eval()
-    for batch in batches:
-        if not len(batch.starts):
-            continue
-        rows, places = batch.starts[:, 0], batch.starts[:, 1]
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.model(batch.tokens, use_cache=False).last_hidden_state
-            guess = model.lm_head(hidden[rows, places - 1]).argmax(-1)
-        right = (guess == batch.tokens[rows, places]).tolist()
-        for row, hit in zip(rows.tolist(), right, strict=True):
-            cell = tally[batch.rows[row].records, batch.rows[row].slots]
-            cell[0] += hit
-            cell[1] += 1
-    model.train()
+    with evaluating(model), torch.autocast("cpu", torch.bfloat16):
+        for batch in batches:
+            rows, places = batch.starts[:, 0], batch.starts[:, 1]
+            hidden = body(
+                batch.tokens[:, :-1], documents=batch.documents[:, :-1], use_cache=False
+            ).last_hidden_state
+            logits = model.lm_head(hidden[rows, places - 1] * model.readout)
+            right = logits.argmax(-1) == batch.tokens[rows, places]
+            for size, hit in zip(batch.sizes, right.tolist(), strict=True):
+                tally[size][0] += hit
+                tally[size][1] += 1
     return {key: (right, total) for key, (right, total) in sorted(tally.items())}
 
 
 def probe_batches(
-    corpus: Corpus, tokenizer: Tokenizer, max_length: int, count: int = 60
+    corpus: Corpus, tokenizer: Tokenizer, rows: int, length: int, count: int = 48
 ) -> dict[str, list[Batch]]:
-    """Return small held-out sets: look-ups in 1 and in up to 3 records, dialogues seen, unseen."""
-    sets = {
-        "lookup1": held_out_episodes(corpus, "lookup", count, 5, records=1),
-        "lookup3": held_out_episodes(corpus, "lookup", count, 5, records=3),
-        "seen": held_out_episodes(corpus, "seen", count, 5),
-        "unseen": held_out_episodes(corpus, "unseen", count, 5),
-    }
+    """Return small held-out sets in batches of the very shape of training."""
     out = {}
-    for name, episodes in sets.items():
-        rows = sorted((encode(tokenizer, e) for e in episodes), key=lambda r: len(r.tokens))
-        rows = [r for r in rows if len(r.tokens) <= max_length]
-        out[name] = [collate(rows[i : i + 12], 0.0) for i in range(0, len(rows), 12)]
+    for name in PROBES:
+        episodes = held_out_episodes(corpus, name, count, random.Random(f"probe-{name}"))
+        encoded = [encode(tokenizer, episode) for episode in episodes]
+        packed = pack([row for row in encoded if len(row.tokens) <= length], length)
+        packed += [[]] * (-len(packed) % rows)
+        out[name] = [collate(packed[i : i + rows], length, 0) for i in range(0, len(packed), rows)]
     return out

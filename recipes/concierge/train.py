@@ -1,8 +1,8 @@
-"""Train the concierge from scratch on two CPU cores; stop and resume at will.
+"""Train a concierge from scratch on CPU cores, one process a core; stop and resume at will.
 
-``python -m recipes.concierge.train --work build/concierge`` continues from the newest
-checkpoint in ``build/concierge/run``. The budget is minutes of training or, for an exactly
-repeatable run, ``--tokens``; curriculum and learning rate follow the share that is spent.
+``python -m recipes.concierge.train --work build/concierge --model concierge --minutes 75``
+continues from the checkpoint in ``build/concierge/runs/concierge``. The budget is minutes of
+training or, for a repeatable run, ``--tokens``; curriculum and learning rate follow the share spent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,14 +23,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from torch import distributed, multiprocessing
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from .batches import Batch, EpisodeStream
-from .data import Corpus, load_corpus
+from .data import Corpus, DataError, load_corpus
+from .model import SHAPES, Scaling, build_model
 from .optimizer import MixedOptimizer
 from .probes import probe_batches, value_start_accuracy
-from .tokenizer import MAX_POSITIONS
 
 log = logging.getLogger(__name__)
 Body = Callable[..., Any]
@@ -39,48 +41,20 @@ Body = Callable[..., Any]
 class Settings:
     """What a run is made of; ``tokens`` or ``minutes`` is its budget."""
 
-    minutes: float = 51.5
+    model: str = "concierge"
+    minutes: float = 75.0
     tokens: int = 0
-    hidden: int = 256
-    layers: int = 6
-    heads: int = 4
-    inner: int = 704
-    batch_tokens: int = 4096
-    max_length: int = 512
+    rows: int = 6  # of each process: a step takes processes x rows x length tokens
+    length: int = 640
     matrix_rate: float = 4e-3
     vector_rate: float = 3e-3
     prompt_weight: float = 0.2
-    prompt_until: float = 0.8
+    prompt_until: float = 0.6
+    scaled: int = 1
     seed: int = 1
     save_minutes: float = 4.0
-    compile: int = 1  # about 1.3 times faster after a minute of compiling; 0 for tests
-
-
-def build_model(settings: Settings, vocabulary: int) -> LlamaForCausalLM:
-    """Return a fresh Llama whose queries start equal to its keys, so that like attends to like."""
-    torch.manual_seed(settings.seed)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=settings.hidden,
-        intermediate_size=settings.inner,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=True,
-        initializer_range=0.03,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        attn_implementation="sdpa",
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        half = settings.hidden // 2
-        for layer in model.model.layers:
-            attention = layer.self_attn
-            attention.q_proj.weight[:half] = attention.k_proj.weight[:half]
-    return model
+    report_minutes: float = 2.0
+    compile: int = 1  # twice as fast after a minute of compiling; 0 for tests
 
 
 def token_losses(
@@ -90,8 +64,10 @@ def token_losses(
     weights = batch.weights[:, 1:]
     counted = weights > 0
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = body(batch.tokens[:, :-1], use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[counted])
+        hidden = body(
+            batch.tokens[:, :-1], documents=batch.documents[:, :-1], use_cache=False
+        ).last_hidden_state
+        logits = model.lm_head(hidden[counted] * model.readout)
     losses = functional.cross_entropy(
         logits.float(), batch.tokens[:, 1:][counted], reduction="none"
     )
@@ -102,19 +78,28 @@ class Run:
     """A training run: model, optimizer, data stream and what was spent so far."""
 
     def __init__(
-        self, settings: Settings, corpus: Corpus, tokenizer: Tokenizer, folder: Path
+        self,
+        settings: Settings,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        folder: Path,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.settings, self.folder = settings, folder
-        self.model = build_model(settings, tokenizer.get_vocab_size())
-        self.body: Body = (
-            torch.compile(self.model.model, dynamic=True) if settings.compile else self.model.model
-        )
-        self.optimizer = MixedOptimizer(self.model, settings.matrix_rate, settings.vector_rate)
-        self.stream = EpisodeStream(
-            corpus, tokenizer, settings.seed, settings.batch_tokens, settings.max_length
-        )
+        self.settings, self.folder, self.rank, self.world = settings, folder, rank, world
+        shape = SHAPES[settings.model]
+        scaled = bool(settings.scaled)
+        self.model = build_model(shape, tokenizer.get_vocab_size(), settings.seed, scaled)
+        self.body: Body = self.model.model
+        if settings.compile:
+            self.body = torch.compile(self.model.model, dynamic=False)
+        rate = settings.matrix_rate * Scaling.of(shape, scaled).matrix_rate
+        self.optimizer = MixedOptimizer(self.model, rate, settings.vector_rate, rank, world)
+        seed = f"{settings.seed}-{rank}"
+        self.stream = EpisodeStream(corpus, tokenizer, seed, settings.rows, settings.length + 1)
+        self.parameters = list(self.model.parameters())
         self.steps = self.seen_tokens = 0
-        self.seconds = 0.0
+        self.seconds = self._last_seconds = 0.0
 
     @property
     def progress(self) -> float:
@@ -124,55 +109,88 @@ class Run:
         return min(1.0, self.seconds / (60 * self.settings.minutes))
 
     def step(self) -> tuple[float, float]:
-        """Train on one batch; return the summed loss and the number of answer tokens."""
+        """Train on one batch a process; return the summed loss and number of answer tokens."""
         begun, progress = time.monotonic(), self.progress
         weight = self.settings.prompt_weight if progress < self.settings.prompt_until else 0.0
         batch = self.stream.next(progress, weight)
         losses, weights = token_losses(self.model, self.body, batch)
-        ((losses * weights).sum() / weights.sum()).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step(progress)
-        self.steps += 1
-        self.seen_tokens += sum(len(row.tokens) for row in batch.rows)
-        self.seconds += time.monotonic() - begun
+        (losses * weights).sum().backward()
         answers = weights >= 1
-        return losses.detach()[answers].sum().item(), answers.sum().item()
+        sums = [
+            weights.sum(),
+            losses.detach()[answers].sum(),
+            answers.sum(),
+            (batch.documents > 0).sum(),
+            torch.tensor(self._last_seconds),  # of the step before: all must agree on it
+        ]
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads] + [torch.stack(sums).float()])
+        if self.world > 1:
+            distributed.all_reduce(flat)
+        total, loss, count, tokens, seconds = flat[-5:].tolist()
+        for grad, summed in zip(grads, flat.split([g.numel() for g in grads] + [5]), strict=False):
+            grad.copy_(summed.view_as(grad) / total)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step(progress)
+        self.model.zero_grad(set_to_none=True)
+        self.steps += 1
+        self.seen_tokens += int(tokens)
+        self.seconds += seconds / self.world
+        self._last_seconds = time.monotonic() - begun
+        return loss, count
 
     def save(self) -> None:
         """Write a checkpoint; the old one stays until the new one is complete."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"model|{k}": v for k, v in self.model.state_dict().items() if k != "lm_head.weight"
-        }
-        tensors |= {f"optimizer|{k}": v for k, v in self.optimizer.tensors().items()}
-        state = {
-            "steps": self.steps,
-            "seen_tokens": self.seen_tokens,
-            "seconds": self.seconds,
-            "stream": self.stream.state(),
-        }
-        path = self.folder / "checkpoint.safetensors"
-        save_file(
-            tensors, path.with_suffix(".new"), metadata={"state": json.dumps(state), "format": "pt"}
-        )
-        os.replace(path.with_suffix(".new"), path)
+        new, kept = self.folder / "checkpoint.new", self.folder / "checkpoint"
+        if self.rank == 0:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+        self._wait()
+        save_file(self.optimizer.tensors(), new / f"optimizer-{self.rank}.safetensors")
+        stream = json.dumps(self.stream.state())
+        (new / f"stream-{self.rank}.json").write_text(stream)
+        if self.rank == 0:
+            state = {"steps": self.steps, "seen_tokens": self.seen_tokens, "seconds": self.seconds}
+            state["world"] = self.world
+            tensors = {k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
+            metadata = {"state": json.dumps(state), "format": "pt"}
+            save_file(tensors, new / "model.safetensors", metadata=metadata)
+        self._wait()
+        if self.rank == 0:
+            old = self.folder / "checkpoint.old"
+            shutil.rmtree(old, ignore_errors=True)
+            if kept.exists():
+                os.replace(kept, old)
+            os.replace(new, kept)
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.world > 1:
+            distributed.barrier()
 
     def restore(self) -> bool:
-        """Continue from the checkpoint in the run's folder, if there is one."""
-        path = self.folder / "checkpoint.safetensors"
-        if not path.is_file():
+        """Continue from the newest complete checkpoint, if there is one."""
+        path = newest_checkpoint(self.folder)
+        if path is None:
             return False
-        tensors = load_file(path)
-        model = {k[6:]: v for k, v in tensors.items() if k.startswith("model|")}
-        self.model.load_state_dict(model | {"lm_head.weight": model["model.embed_tokens.weight"]})
-        self.optimizer.restore(
-            {k[10:]: v for k, v in tensors.items() if k.startswith("optimizer|")}
-        )
-        state = read_state(path)
+        state = read_state(path / "model.safetensors")
+        if state["world"] != self.world:
+            raise DataError(
+                f"{path} was written by {state['world']} processes: resume with as many "
+                "(--processes), or move the folder away to begin anew"
+            )
+        self.model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
+        self.optimizer.restore(load_file(path / f"optimizer-{self.rank}.safetensors"))
         self.steps, self.seen_tokens = int(state["steps"]), int(state["seen_tokens"])
         self.seconds = float(state["seconds"])
-        self.stream.restore(state["stream"])
+        self.stream.restore(json.loads((path / f"stream-{self.rank}.json").read_text()))
         return True
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the last complete checkpoint of a run; a kill may have left it under its old name."""
+    found = (folder / name for name in ("checkpoint", "checkpoint.old"))
+    return next((path for path in found if (path / "model.safetensors").is_file()), None)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -190,28 +208,25 @@ def report(run: Run, probes: dict[str, list[Batch]], loss: float) -> dict[str, A
         "loss": round(loss, 4),
     }
     for name, batches in probes.items():
-        tally = value_start_accuracy(run.model, batches)
+        tally = value_start_accuracy(run.model, run.body, batches)
         right, total = (sum(cell[i] for cell in tally.values()) for i in (0, 1))
         entry[name] = round(right / max(1, total), 3)
         entry[f"{name} by records x slots"] = {
             f"{r}x{s}": [a, b] for (r, s), (a, b) in tally.items()
         }
     brief = {k: v for k, v in entry.items() if " by " not in k}
-    log.info(
-        "%3.0f %% %s, %.0f tokens/s",
-        100 * run.progress,
-        brief,
-        run.seen_tokens / max(1e-9, run.seconds),
-    )
+    rate = run.seen_tokens / max(1e-9, run.seconds)
+    log.info("%3.0f %% %s, %.0f tokens/s", 100 * run.progress, brief, rate)
     with (run.folder / "log.jsonl").open("a") as out:
         out.write(json.dumps(entry) + "\n")
     return entry
 
 
-def train(run: Run, probes: dict[str, list[Batch]]) -> None:
-    """Train until the budget is spent, reporting and saving on the way."""
+def train(run: Run, probes: dict[str, list[Batch]]) -> float:
+    """Train until the budget is spent, reporting and saving on the way; return the last loss."""
     run.folder.mkdir(parents=True, exist_ok=True)
     total = counted = 0.0
+    last = math.nan
     saved = reported = run.seconds
     while run.progress < 1:
         loss, answers = run.step()
@@ -220,14 +235,17 @@ def train(run: Run, probes: dict[str, list[Batch]]) -> None:
                 f"the loss is {loss} at step {run.steps}; resume from the last checkpoint"
             )
         total, counted = total + loss, counted + answers
-        if run.seconds - reported > 60 or run.progress >= 1:
-            report(run, probes, total / counted)
+        if run.seconds - reported > 60 * run.settings.report_minutes or run.progress >= 1:
+            last = total / counted
+            if run.rank == 0:
+                report(run, probes, last)
             total = counted = 0.0
             reported = run.seconds
         if run.seconds - saved > 60 * run.settings.save_minutes:
             run.save()
             saved = run.seconds
     run.save()
+    return last
 
 
 def parse_settings() -> tuple[Settings, Path, int]:
@@ -238,27 +256,47 @@ def parse_settings() -> tuple[Settings, Path, int]:
     parser.add_argument(
         "--work", type=Path, required=True, help="folder with corpus.json.gz and tokenizer/"
     )
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, help="one for each core")
     for name, value in Settings.__dataclass_fields__.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=type(value.default), default=value.default
         )
     options = vars(parser.parse_args())
-    work, threads = options.pop("work"), options.pop("threads")
-    return Settings(**options), work, threads
+    work, processes = options.pop("work"), options.pop("processes")
+    return Settings(**options), work, processes
+
+
+def work_in_process(rank: int, settings: Settings, work: Path, world: int) -> None:
+    """Train or resume, as one of ``world`` processes."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    folder = work / "runs" / settings.model
+    if world > 1:
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{(work / '.meeting').resolve()}", rank=rank, world_size=world
+        )
+    corpus = load_corpus(work)
+    tokenizer = Tokenizer.from_file(str(work / "tokenizer" / "tokenizer.json"))
+    run = Run(settings, corpus, tokenizer, folder, rank, world)
+    resumed = run.restore()
+    probes = {}
+    if rank == 0:
+        log.info("%.2fM parameters, resumed: %s", run.model.num_parameters() / 1e6, resumed)
+        probes = probe_batches(corpus, tokenizer, settings.rows, settings.length + 1)
+    train(run, probes)
+    if world > 1:
+        distributed.destroy_process_group()
 
 
 def main() -> None:
-    """Train or resume."""
-    settings, work, threads = parse_settings()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    corpus = load_corpus(work / "corpus.json.gz")
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer" / "tokenizer.json"))
-    run = Run(settings, corpus, tokenizer, work / "run")
-    log.info("%.2fM parameters, resumed: %s", run.model.num_parameters() / 1e6, run.restore())
-    train(run, probe_batches(corpus, tokenizer, settings.max_length))
+    """Start one process for each core."""
+    settings, work, processes = parse_settings()
+    (work / ".meeting").unlink(missing_ok=True)
+    if processes == 1:
+        work_in_process(0, settings, work, 1)
+    else:
+        multiprocessing.spawn(work_in_process, (settings, work, processes), nprocs=processes)
 
 
 if __name__ == "__main__":
