@@ -14,11 +14,17 @@ from .values import fresh_value, surface_forms
 
 @dataclass(slots=True)
 class Message:
-    """One chat message; ``values`` are the (start, end) characters of values to look up."""
+    """One chat message; ``values`` are the (start, end) characters of values to look up.
+
+    ``required`` lists the (record name, slot words, value) that the request asks for, with slot
+    words "" where the record itself must be named; ``kind`` says what sort of answer this is.
+    """
 
     role: str
     text: str
     values: list[tuple[int, int]] = field(default_factory=list)
+    required: list[tuple[str, str, str]] = field(default_factory=list)
+    kind: str = ""
 
 
 @dataclass(slots=True)
