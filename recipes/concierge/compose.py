@@ -12,7 +12,7 @@ from .facts import FactRecord
 from .template_rules import HOLE
 from .templates import NAME, Bank, Template
 
-PLAIN_SHARE = 0.33
+PLAIN_SHARE = 0.2  # those for want of a template come on top
 GENERIC_SHARE = 0.1
 EXTRA_SHARE = 0.3  # openers, and half as many closers
 ORDERED_SHARE = 0.8
@@ -30,6 +30,8 @@ def fill_holes(text: str, values: Mapping[str, str]) -> tuple[str, list[tuple[in
         spans.append((len(filled), len(filled) + len(value)))
         filled += value
         last = match.end()
+        if value[-1] in ".!?" and text[last : last + 1] == ".":
+            last += 1
     filled += text[last:]
     return filled[:1].upper() + filled[1:], spans
 
@@ -153,7 +155,7 @@ class Composer:
             )
             if template is not None:
                 return template
-        if rng.random() < 0.6:
+        if rng.random() < 0.5:
             return _plain(left[0])
         form = rng.choice(phrases.GENERIC)
         return _own(form, left[0])

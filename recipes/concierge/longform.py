@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -23,7 +24,7 @@ from .lookups import with_noun
 from .schemas import LONG_SCHEMAS, UNSEEN_SCHEMAS, Schema, Slot, draw_records
 from .templates import Bank, load_templates
 
-SHORTEST, LONGEST, SHORTEST_MULTI = 75, 250, 45  # tokens, as ``rough_tokens`` counts them
+SHORTEST, LONGEST, SHORTEST_MULTI = 80, 250, 60  # tokens, as ``rough_tokens`` counts them
 HARD_RECORDS = 4  # from this limit on there are always five records
 STAGES = ("options", "compare", "multi", "recap")
 Asked = tuple[str, Message]
@@ -76,7 +77,7 @@ class _Talk:
             return self.rng.choice(phrases.EVERYTHING), [w for w, _ in record.fields]
         return asked_slots(words, self.rng), list(words)
 
-    def options(self) -> Asked | None:
+    def options(self) -> Asked:
         """Ask for slots of every record, or of every one that meets a condition."""
         rng, record = self.rng, self.records[0]
         fitting, condition = self._condition()
@@ -123,7 +124,7 @@ class _Talk:
         form = self.rng.choice(phrases.CONDITIONS)
         return form.replace("{w}", words).replace("{v}", value)
 
-    def compare(self) -> Asked | None:
+    def compare(self) -> Asked:
         """Ask for the same slots of two records."""
         rng = self.rng
         pool = self.liked if len(self.liked) > 1 else self.records
@@ -142,12 +143,12 @@ class _Talk:
         self.liked = [one, two]
         return question, answer.message()
 
-    def multi(self) -> Asked | None:
+    def multi(self) -> Asked:
         """Ask for several slots of one record, in own words or in those of people."""
         rng = self.rng
         same = self.current is not None and rng.random() < 0.3
         record = self.current if same and self.current else rng.choice(self.liked or self.records)
-        wanted = self.slots(record, 3, 6)
+        wanted = self.slots(record, 4, 7)
         question = self._human_request(record, wanted) if rng.random() < 0.5 else None
         if question is None:
             forms = phrases.MULTI_SAME if same else phrases.MULTI
@@ -177,7 +178,7 @@ class _Talk:
             left = [w for w in left if w not in template.slots]
         return " ".join(parts)
 
-    def recap(self) -> Asked | None:
+    def recap(self) -> Asked:
         """Ask for all slots of one record."""
         rng = self.rng
         record = rng.choice(self.liked or self.records)
@@ -193,7 +194,7 @@ class _Talk:
         self.current, self.liked = record, [record]
         return question.replace("{n}", record.name), answer.message()
 
-    def itinerary(self, others: list[FactRecord]) -> Asked | None:
+    def itinerary(self, others: list[FactRecord]) -> Asked:
         """Ask for the details of two records of different nouns."""
         rng = self.rng
         one, two = rng.choice(self.liked or self.records), rng.choice(others)
@@ -227,8 +228,8 @@ def _long_enough(message: Message) -> bool:
 def _stages(limits: Limits, rng: random.Random) -> list[str]:
     """Choose what is asked, in the order in which a conversation comes to it."""
     turns = rng.randint(1, max(1, min(4, limits.turns // 2)))
-    if turns == 1:
-        return rng.choices(STAGES, (0.45, 0.25, 0.1, 0.2))
+    if turns == 1 or (turns == 2 and rng.random() < 0.5):
+        return rng.choices(STAGES, (0.45, 0.3, 0.1, 0.15))[:1] if turns == 1 else list(STAGES[:2])
     return sorted(rng.sample(STAGES, turns), key=STAGES.index)
 
 
@@ -237,7 +238,9 @@ def _draw(
     bank: Bank, rng: random.Random,
 ) -> tuple[list[FactRecord], set[str]]:  # fmt: skip
     """Draw records whose slots stand in an order that human templates have."""
-    fields = min(len(schema.slots), rng.randint(4, max(4, min(8, limits.fields))))
+    fields = min(
+        len(schema.slots), rng.randint(min(5, limits.fields), max(4, min(8, limits.fields)))
+    )
     slots: list[Slot] = rng.sample(schema.slots, fields)
     sketch = FactRecord("", noun, [(slot.words, "") for slot in slots])
     role = rng.choice(("offer", "confirm"))
@@ -276,15 +279,15 @@ def long_episode(
         stages = [*stages[: rng.randint(0, len(stages) - 1)], "itinerary"]
     for stage in stages:
         before = (talk.current, talk.liked)
-        asked = None
         for _ in range(12):
             talk.current, talk.liked = before
-            drawn = talk.itinerary(others) if stage == "itinerary" else getattr(talk, stage)()
-            if _long_enough(drawn[1]) and (asked is None or not _long_enough(asked[1])):
-                asked = drawn
+            asked = talk.itinerary(others) if stage == "itinerary" else getattr(talk, stage)()
+            if _long_enough(asked[1]):
+                question = re.sub(r"(?<=[.!])\.", "", asked[0])  # after a name such as "Ada, M.D."
+                messages += [Message("user", question), asked[1]]
                 break
-        if asked is not None:
-            messages += [Message("user", asked[0]), asked[1]]
+        else:
+            talk.current, talk.liked = before
     if len(messages) == 1:
         return long_episode(bank, pools, limits, rng)
     fields = max(len(r.fields) for r in (*records, *others))

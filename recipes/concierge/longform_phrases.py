@@ -66,7 +66,7 @@ RECAP_ALL = (
     "Please recap {n} with every detail.",
     "What do you know about {n}? I want everything.",
     "Let us take {n}. Read all the details back to me.",
-    "{n} sounds good. Please sum up everything about it.",
+    "{n} sounds good. Please sum up everything you have.",
     "I want to know everything you have on {n}.",
     "Write down all the details of {n} for me.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,9 @@ _SAME: dict[tuple[str, str], str] = {
     ("event", "category"): "category",
     ("event", "number_of_seats"): "number of tickets",
     ("movie", "theater_name"): "theater",
+    ("movie", "directed_by"): "director",
+    ("movie", "starring"): "lead actor",
+    ("movie", "cast"): "lead actor",
     ("ride", "number_of_riders"): "number of riders",
     ("ride", "number_of_seats"): "number of riders",
 }
@@ -277,7 +281,7 @@ UNSEEN_SCHEMAS: dict[str, Schema] = {
     "movie": Schema(
         "movie_name",
         (
-            _text("directed by", "dentist_name"), _text("starring", "dentist_name"),
+            _text("director", ""), _text("lead actor", ""),
             _choice("genre", *GENRES), _choice("percent rating", "92", "83", "71", "66", "58"),
         ),
     ),
@@ -319,7 +323,10 @@ def draw_value(
             value = rng.choice(list(pool))
         if not value:
             value = made_up_name(rng)
-        if value not in taken:
+        words = value.split()
+        odd = any(a == b for a, b in itertools.pairwise(words))  # halves of two names may do this
+        numeric = slot.kind == "address" and not any(c.isalpha() for c in value)
+        if value not in taken and not odd and not numeric:
             break
     taken.add(value)
     return value

@@ -31,10 +31,27 @@ _SHOWS = re.compile(
 )
 # "It is 7 pm." answers a question, but says nothing in a longer answer.
 _BARE = re.compile(
-    r"(?:It's|It is|That's|That is|They are|It will be|That would be|It would be)"
-    r" (?:(?:at|on|for|in) )?\{(?!cuisine|price range|genre|city|address)[a-z ]+\}\.?",
+    r"(?:It's|It is|That's|That is|They are|It will be|That would be|It would be|They have|It has)"
+    r" (?:(?:for )?\{(?!cuisine|price range|genre)[a-z ]+\}"
+    r"|(?:at|on|in) \{(?!city|address|venue)[a-z ]+\})\.?",
     re.IGNORECASE,
 )
+_STATEMENT = re.compile(r"(?:It|It's|Its|The|They|They're|Their|This|There's|There|That) ")
+# Every sentence of an answer has a verb.
+_VERB = re.compile(
+    r"(?:'s|'re|'ll|'d)\b|\b(?:is|are|has|have|will|would|can|costs?|starts?|begins?|leaves?|departs?"
+    r"|arrives?|takes?|runs?|serves?|offers?|found|see|opens?|gets?|goes|confirm|needs?|wants?|try"
+    r"|check|like|recommend|suggest|lands?|directed|charges?|plays?|comes?|looks?|located"
+    r"|situated|how about|what about|do you|call|reach|contact|there)\b",
+    re.IGNORECASE,
+)
+_CLUMSY = re.compile(
+    r"\bhow would you consider|\bkindly|\bcalled \{(?!name)|\byou looking|\bensure|\balso found"
+    r"|\bis also|\byour welcome|\bcheck out at|\bthere is also|\bi also|\bis of \$?\{|\bit a\b"
+    r"|\bnamed \{(?!name)|\bam find|^i would like|^i'd like|^your check",
+    re.IGNORECASE,
+)
+_OUT_OF_PLACE = re.compile(r"\b(?:also|too|there|as well|destination|trip|meanwhile)\b", re.I)
 _PROMISES = re.compile(
     r"\b(?:book\w*|reserv\w+|confirm\w*|success\w*|schedul\w+|purchas\w+|bought|done|rent(?:ed)?)\b",
     re.IGNORECASE,
@@ -57,7 +74,7 @@ _REPAIRS = (
     (r"([.?!,])[.?!,]+", r"\1"),
     (r"\bi\b(?=[ ',])", "I"),
     (r"\b([Ii])ts (?=(?:located|at|in|on|a|an|called|the|going|starting|playing)\b)", r"\1t's "),
-    (r"\b([Ii])t's (?=(?:address|phone|number|price|rating|location)\b)", r"\1ts "),
+    (r"\b([Ii])t's (?=(?:address|phone|number|price|rating|location|average|user)\b)", r"\1ts "),
     (r"\b([Tt])heir(?:'s|s)? (?=(?:located|at|in)\b)", r"\1hey are "),
     (r"\b([Tt])here? (?=(?:address|phone number|number)\b)", r"\1heir "),
     (r"\b([Tt])heres\b", r"\1here's"),
@@ -74,8 +91,9 @@ _FRAGMENTS = (
     (r"(?:^|(?<=[.?!] ))Is (?=located|situated|at |in |on )", "It is "),
     (r"(?:^|(?<=[.?!] ))Has ", "It has "),
     (
-        r"(?:^|(?<=[.?!] ))(?=(?:(?:[Pp]hone|[Cc]ontact|[Aa]verage|[Tt]otal|[Tt]icket) )?"
-        r"(?:[Nn]umber|[Aa]ddress|[Rr]ating|[Pp]rice|[Cc]ost|[Ff]are|[Vv]enue) (?:is|will)\b)",
+        r"(?:^|(?<=[.?!] ))(?=(?:(?:[Pp]hone|[Cc]ontact|[Aa]verage|[Tt]otal|[Tt]icket|[Rr]ide) )?"
+        r"(?:[Nn]umber|[Aa]ddress|[Pp]hone|[Rr]ating|[Pp]rice|[Cc]ost|[Ff]are|[Vv]enue)"
+        r" (?:is|will)\b)",
         "The ",
     ),
     (r"\bThe ([A-Z])(?=[a-z]+ (?:number|is|will|address|price|rating)\b)", _lower),
@@ -98,7 +116,7 @@ def repair(text: str) -> str:
     """Mend spacing, apostrophes, capitals and the final punctuation."""
     for pattern, replacement in _REPAIRS:
         text = re.sub(pattern, replacement, text)
-    text = text.strip(" ,;:-")
+    text = re.sub(r"\b[A-Z]{2}[a-z]+\b", lambda m: m.group().capitalize(), text.strip(" ,;:-"))
     text = re.sub(r"(?:^|(?<=[.?!] ))[a-z]", lambda m: m.group().upper(), text)
     text = text if not text or text[-1] in ".?!" else text + "."
     sentences = re.split(r"(?<=[.?!]) ", text)
@@ -130,6 +148,8 @@ def cut_template(text: str, stated: list[tuple[str, str, str]], others: set[str]
     padded = " " + re.sub(r"[^\w' ]", " ", bare.lower()) + " "
     if _UNKNOWN.search(bare) or any(f" {other} " in padded for other in others):
         return None
+    if re.search(r"[a-z][A-Z]", bare):
+        return None
     names = re.findall(r"(?<=[a-z,;:}] )[A-Z][\w']*", text) + re.findall(r"\b[A-Z]{2,}\b", text)
     if any(name.split("'")[0] != "I" for name in names):
         return None
@@ -140,26 +160,35 @@ def trim(template: str, role: str, noun: str = "") -> str | None:
     """Repair a template; of system turns keep the sentences that state a value."""
     text = repair(template)
     if role == "more":
-        text = repair(_FILLERS.sub("", text))
-    if role in ("offer", "inform", "confirm"):
-        text = repair(_FILLERS.sub("", text))
-        for pattern, replacement in _FRAGMENTS:
-            text = re.sub(pattern, replacement, text)
-        text = repair(text)
-        if noun not in ("car", "flight"):
-            text = repair(re.sub(r"\b(?:an?|the|this) (?=\{name\})", "", text, flags=re.IGNORECASE))
-        if _BARE.fullmatch(text) or (noun == "event" and _SHOWS.search(text)):
-            return None
-        sentences = re.split(r"(?<=[.?!]) ", text)
-        text = " ".join(s for s in sentences if HOLE.search(s))
-        if role != "confirm" and _PROMISES.search(text):
-            return None
-        if re.search(r"(?:^|[.?!] )\{(?!name\})", text):  # a value may be in lower case
-            return None
-    words = HOLE.sub("_", text).split()
-    if not 3 <= len(words) <= MAX_WORDS or "{" in HOLE.sub("", text) or "}{" in text:
+        asked = [s for s in re.split(r"(?<=[.?!]) ", repair(_FILLERS.sub("", text))) if "?" in s]
+        text = asked[-1] if asked else ""
+    elif role in ("offer", "inform", "confirm"):
+        text = _trim_answer(text, role, noun)
+    elif role == "open" and _OUT_OF_PLACE.search(text):
         return None
-    return text
+    words = HOLE.sub("_", text).split()
+    if _CLUMSY.search(text) or "{" in HOLE.sub("", text) or "}{" in text:
+        return None
+    return text if 3 <= len(words) <= MAX_WORDS else None
+
+
+def _trim_answer(text: str, role: str, noun: str) -> str:
+    """Keep the sentences that state a value, repaired; return "" where they would not do."""
+    text = repair(_FILLERS.sub("", text))
+    for pattern, replacement in _FRAGMENTS:
+        text = re.sub(pattern, replacement, text)
+    text = repair(text)
+    if noun not in ("car", "flight"):
+        text = repair(re.sub(r"\b(?:an?|the|this) (?=\{name\})", "", text, flags=re.IGNORECASE))
+    sentences = [s for s in re.split(r"(?<=[.?!]) ", text) if HOLE.search(s)]
+    sentences = [s[:-1] + "." if _STATEMENT.match(s) and s[-1] == "?" else s for s in sentences]
+    if any(_BARE.fullmatch(s) or not _VERB.search(HOLE.sub("_", s)) for s in sentences):
+        return ""
+    text = " ".join(sentences)
+    if (role != "confirm" and _PROMISES.search(text)) or (noun == "event" and _SHOWS.search(text)):
+        return ""
+    # A value may be in lower case, so only a name starts a sentence.
+    return "" if re.search(r"(?:^|[.?!] )\{(?!name\})", text) else text
 
 
 def is_neutral(template: str, noun: str, words: str) -> bool:

@@ -160,21 +160,22 @@ def _pairs(template: str) -> set[tuple[str, str]]:
     return set(itertools.pairwise(words))
 
 
-def _drop_odd(counts: Counts) -> None:
+def _drop_odd(parts: list[Counts]) -> None:
     """Drop what few people would say: templates with a pair of words that is in hardly any other.
 
     Slips of the keyboard and broken grammar make such pairs: "the even starts", "for you looking".
     """
     seen: Counter[tuple[str, str]] = Counter()
-    for texts in counts.values():
+    for texts in (texts for counts in parts for texts in counts.values()):
         for text, count in texts.items():
             seen.update({pair: min(count, 2) for pair in _pairs(text)})
-    for key in list(counts):
-        for text in list(counts[key]):
-            if any(seen[pair] < COMMON_PAIR for pair in _pairs(text)):
-                del counts[key][text]
-        if not counts[key]:
-            del counts[key]
+    for counts in parts:
+        for key, texts in list(counts.items()):
+            for text in list(texts):
+                if any(seen[pair] < COMMON_PAIR for pair in _pairs(text)):
+                    del texts[text]
+            if not texts:
+                del counts[key]
 
 
 def mine(splits: dict[str, list[dict[str, Any]]]) -> Mined:
@@ -189,18 +190,17 @@ def mine(splits: dict[str, list[dict[str, Any]]]) -> Mined:
             for service, turn in _turns(raw, intents):
                 if service in SERVICES and (split == "train" or service not in known):
                     _mine_turn(service, turn, others, mined, into)
-    for counts in (mined.train, mined.unseen):
-        _drop_odd(counts)
+    _drop_odd([mined.train, mined.unseen])
     return mined
 
 
-def read_splits() -> dict[str, list[dict[str, Any]]]:
-    """Read the raw dialogues of all splits."""
+def read_splits(limit: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Read the raw dialogues of all splits, or the first ``limit`` of each."""
     folder = data_folder()
     splits = {}
     for split in ("train", "dev", "test"):
         with gzip.open(sgd_path(folder, split), "rt", encoding="utf-8") as lines:
-            splits[split] = [json.loads(line) for line in lines]
+            splits[split] = [json.loads(line) for line in itertools.islice(lines, limit)]
     return splits
 
 
@@ -287,7 +287,7 @@ def main() -> int:
         log.error("%s", error)
         return 2
     save_templates(mined, out / "templates.json.gz")
-    for role in sorted(mined.turns):
+    for role in sorted(filter(None, mined.turns)):
         log.info("%-8s turns %6d kept %6d", role, mined.turns[role], mined.kept[role])
     for part, counts in (("train", mined.train), ("unseen", mined.unseen)):
         unique: dict[str, Counter[str]] = defaultdict(Counter)
