@@ -1,7 +1,7 @@
 """Prepare the corpus and draw training episodes from it, deterministically by seed and index.
 
 ``python -m recipes.concierge.data --out build/concierge`` reads the dialogues below TENFOLD_DATA
-once and writes ``corpus.json.gz``; everything after that needs only this file.
+once and writes ``corpus.json.gz`` and ``templates.json.gz``; everything after needs only these.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import logging
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,13 @@ from .dialogues import (
     read_dialogues,
 )
 from .episodes import Episode, Limits, human_episode
+from .longform import long_episode
 from .lookups import general_episode, lookup_episode
+from .templates import Bank, load_templates, mine, read_splits, report, save_templates
 from .values import split_pool
 
 log = logging.getLogger(__name__)
+CORPUS, TEMPLATES = "corpus.json.gz", "templates.json.gz"
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class Corpus:
     unseen: list[Dialogue]
     pools: dict[str, list[str]]
     held_pools: dict[str, list[str]]
+    banks: dict[str, Bank] = field(default_factory=dict)
 
 
 def build_corpus() -> Corpus:
@@ -67,7 +71,7 @@ def save_corpus(corpus: Corpus, path: Path) -> None:
     """Write the corpus as gzipped JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wt", encoding="utf-8") as out:
-        json.dump(dataclasses.asdict(corpus), out)
+        json.dump(dataclasses.asdict(dataclasses.replace(corpus, banks={})), out)
 
 
 def _pairs(pairs: list[list[Any]]) -> list[tuple[str, Any]]:
@@ -98,8 +102,9 @@ def _dialogue(raw: dict[str, Any]) -> Dialogue:
     )
 
 
-def load_corpus(path: Path) -> Corpus:
-    """Read a corpus written by ``save_corpus``; raise DataError where there is none."""
+def load_corpus(work: Path) -> Corpus:
+    """Read the corpus and the templates of a work folder; raise DataError where there are none."""
+    path = work / CORPUS
     if not path.is_file():
         raise DataError(
             f"{path} does not exist: run python -m recipes.concierge.data --out {path.parent}"
@@ -107,33 +112,35 @@ def load_corpus(path: Path) -> Corpus:
     with gzip.open(path, "rt", encoding="utf-8") as source:
         raw = json.load(source)
     parts = {part: [_dialogue(d) for d in raw[part]] for part in ("train", "seen", "unseen")}
-    return Corpus(**parts, pools=raw["pools"], held_pools=raw["held_pools"])
+    mined = load_templates(work / TEMPLATES)
+    banks = {part: Bank(mined, part) for part in ("train", "held", "unseen")}
+    return Corpus(**parts, pools=raw["pools"], held_pools=raw["held_pools"], banks=banks)
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """The mixture at one point of the curriculum: shares of the families and the limits of each."""
+    """The mixture at one point of the curriculum: shares of the families and the limits of each.
+
+    What is left is for look-ups, ``composed`` of which ask for more than a value or two.
+    """
 
     repeats: float
     human: float
+    long: float
     general: float
     composed: float
     limits: Limits
 
-
-def lesson_at(progress: float) -> Lesson:
-    """Return the mixture at ``progress`` in [0, 1]: look-up first, few records, then all."""
-    if progress < 0.06:
-        return Lesson(0.15, 0.0, 0.0, 0.0, Limits(1, 3, 10))
-    if progress < 0.14:
-        return Lesson(0.05, 0.1, 0.0, 0.05, Limits(1, 5, 10))
-    if progress < 0.3:
-        return Lesson(0.0, 0.2, 0.02, 0.1, Limits(2, 3, 10))
-    if progress < 0.52:
-        return Lesson(0.0, 0.3, 0.04, 0.15, Limits(3, 4, 10))
-    if progress < 0.68:
-        return Lesson(0.03, 0.35, 0.05, 0.2, Limits(3, 5, 10))
-    return Lesson(0.03, 0.45, 0.05, 0.2, Limits(4, 6, 10))
+    @classmethod
+    def at(cls, progress: float) -> Lesson:
+        """Return the mixture at ``progress`` in [0, 1]: look-up first, few records, then all."""
+        if progress < 0.02:
+            return cls(0.1, 0.0, 0.0, 0.0, 0.05, Limits(1, 4, 10))
+        if progress < 0.06:
+            return cls(0.03, 0.2, 0.1, 0.02, 0.1, Limits(2, 4, 10))
+        if progress < 0.15:
+            return cls(0.02, 0.3, 0.2, 0.03, 0.15, Limits(3, 5, 10))
+        return cls(0.02, 0.42, 0.3, 0.04, 0.2, Limits(4, 6, 10))
 
 
 def draw_episode(corpus: Corpus, lesson: Lesson, rng: random.Random) -> Episode:
@@ -146,38 +153,57 @@ def draw_episode(corpus: Corpus, lesson: Lesson, rng: random.Random) -> Episode:
             episode = human_episode(rng.choice(corpus.train), corpus.pools, lesson.limits, rng)
             if episode is not None:
                 return episode
+    if draw < lesson.general + lesson.human + lesson.long:
+        limits = lesson.limits
+        hard = rng.random() < 0.3  # five records take room: fewer answers then
+        fit = Limits(limits.records if hard else min(3, limits.records), limits.fields, 4)
+        return long_episode(corpus.banks["train"], corpus.pools, fit, rng)
     return lookup_episode(corpus.pools, lesson.limits, lesson.composed, rng)
 
 
-def held_out_episodes(
-    corpus: Corpus, family: str, count: int, seed: int, records: int = 3
-) -> list[Episode]:
-    """Return held-out episodes: human ``seen``, ``unseen``, or ``lookup`` with held-out values."""
-    rng = random.Random(f"{family}-{seed}-{records}")
+SETS = ("lookup", "short_seen", "short_unseen", "long_seen", "long_unseen")
+
+
+def held_out_episode(corpus: Corpus, name: str, rng: random.Random) -> Episode | None:
+    """Return a held-out episode of a set of SETS, with held-out values; None where it is unfit.
+
+    ``lookup`` has three records of four slots, ``short`` sets are human dialogues, ``long`` ones are
+    composed from held-out templates; ``unseen`` means services that training never saw.
+    """
+    if name == "lookup":
+        return lookup_episode(corpus.held_pools, Limits(3, 4, 8), 0.2, rng, exact=True)
+    if name.startswith("long"):
+        bank = corpus.banks["unseen" if name == "long_unseen" else "held"]
+        limits = Limits(4, 5, 4) if rng.random() < 0.3 else Limits(3, 6, 4)
+        return long_episode(bank, corpus.held_pools, limits, rng)
+    dialogue = rng.choice(corpus.seen if name == "short_seen" else corpus.unseen)
+    episode = human_episode(dialogue, corpus.held_pools, Limits(3, 5, 8), rng)
+    return episode if episode and any(m.values for m in episode.messages) else None
+
+
+def held_out_episodes(corpus: Corpus, name: str, count: int, rng: random.Random) -> list[Episode]:
+    """Return ``count`` held-out episodes of a set."""
     episodes: list[Episode] = []
     while len(episodes) < count:
-        if family == "lookup":
-            episodes.append(lookup_episode(corpus.held_pools, Limits(records, 5, 8), 0.2, rng))
-            continue
-        dialogue = rng.choice(corpus.seen if family == "seen" else corpus.unseen)
-        episode = human_episode(dialogue, corpus.held_pools, Limits(records, 5, 8), rng)
-        if episode is not None and any(m.values for m in episode.messages):
+        episode = held_out_episode(corpus, name, rng)
+        if episode is not None:
             episodes.append(episode)
     return episodes
 
 
 def main() -> int:
-    """Build the corpus and say what is in it."""
+    """Prepare the corpus and the templates, and say what is in them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder for corpus.json.gz")
+    parser.add_argument("--out", type=Path, required=True, help="folder for corpus and templates")
     out = parser.parse_args().out
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        corpus = build_corpus()
+        corpus, mined = build_corpus(), mine(read_splits())
     except DataError as error:
         log.error("%s", error)
         return 2
-    save_corpus(corpus, out / "corpus.json.gz")
+    save_corpus(corpus, out / CORPUS)
+    save_templates(mined, out / TEMPLATES)
     log.info(
         "train %d, seen %d, unseen %d dialogues",
         len(corpus.train),
@@ -185,6 +211,7 @@ def main() -> int:
         len(corpus.unseen),
     )
     log.info("unseen services: %s", sorted({s for d in corpus.unseen for s in d.services}))
+    report(mined)
     return 0
 
 

@@ -47,11 +47,13 @@ def with_noun(template: str, noun: str) -> str:
 
 
 class Answer:
-    """Collects sentences of one assistant turn and the places of their values."""
+    """Collects sentences of one assistant turn, the places of their values, what was required."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "") -> None:
         self.text = ""
+        self.kind = kind
         self.values: list[tuple[int, int]] = []
+        self.required: list[tuple[str, str, str]] = []
 
     def add(self, template: str, holes: Mapping[str, str]) -> None:
         """Append a sentence."""
@@ -62,7 +64,12 @@ class Answer:
 
     def message(self) -> Message:
         """Return the collected turn."""
-        return Message("assistant", self.text, self.values)
+        return Message("assistant", self.text, self.values, self.required, self.kind)
+
+    def require(self, record: FactRecord, fields: Sequence[tuple[str, str]], name: bool) -> None:
+        """Note that these fields of a record were asked for, and whether its name was."""
+        self.required += [(record.name, "", record.name)] if name else []
+        self.required += [(record.name, words, value) for words, value in fields]
 
 
 def fresh_records(
@@ -101,7 +108,8 @@ def _ask_value(
     question = rng.choice(
         [q for q in QUESTIONS + SLOT_QUESTIONS.get(words, ()) if alone or "{n}" in q]
     )
-    answer = Answer()
+    answer = Answer("value")
+    answer.require(record, [(words, value)], False)
     forms, weights = list(ANSWERS), list(ANSWERS.values())
     special = SLOT_ANSWERS.get(words, ())
     forms += special
@@ -116,7 +124,8 @@ def _ask_two(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
     question = rng.choice(
         ("What are the {a} and the {b} of {n}?", "Please give me the {a} and the {b} of {n}.")
     )
-    answer = Answer()
+    answer = Answer("two")
+    answer.require(record, [(w1, v1), (w2, v2)], False)
     answer.add(
         "For {n} the {a} is {v1} and the {b} is {v2}.",
         {"a": w1, "b": w2, "v1": v1, "v2": v2, "n": record.name},
@@ -127,7 +136,8 @@ def _ask_two(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
 def _ask_reverse(records: list[FactRecord], rng: random.Random) -> tuple[str, Message]:
     record = rng.choice(records)
     words, value = rng.choice(record.fields)
-    answer = Answer()
+    answer = Answer("reverse")
+    answer.require(record, [], True)
     answer.add(
         "The {noun} with the {w} {v} is {n}.",
         {"n": record.name, "noun": record.noun, "w": words, "v": value},
@@ -137,7 +147,7 @@ def _ask_reverse(records: list[FactRecord], rng: random.Random) -> tuple[str, Me
 
 def _ask_flag(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
     slot, yes = rng.choice(record.flags)
-    answer = Answer()
+    answer = Answer("flag")
     answer.add("{n} " + FLAG_WORDS[slot][0 if yes else 1] + ".", {"n": record.name})
     return f"Does {record.name} {FLAG_WORDS[slot][2]}?", answer.message()
 
@@ -148,14 +158,14 @@ def _ask_missing(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
     if not missing:
         return _ask_value(record, 1, False, rng)
     words = rng.choice(missing)
-    answer = Answer()
+    answer = Answer("missing")
     answer.add("I am sorry, I do not have the {w} of {n}.", {"w": words, "n": record.name})
     return f"What is the {words} of {record.name}?", answer.message()
 
 
 def _list_options(records: list[FactRecord], rng: random.Random) -> tuple[str, Message]:
     noun = records[0].noun
-    answer = Answer()
+    answer = Answer("list")
     single = len(records) == 1
     answer.add(
         "I have one {noun} for you." if single else "I have {k} {noun}s for you.",
@@ -163,6 +173,7 @@ def _list_options(records: list[FactRecord], rng: random.Random) -> tuple[str, M
     )
     opening = rng.choice(("The {o} one is {n}.", "There is {n}."))
     for position, record in enumerate(records):
+        answer.require(record, [], True)
         answer.add(opening, {"n": record.name, "o": ORDER_WORDS[position]})
         _add_fields(answer, record, 2)
     return with_noun(rng.choice(LIST_QUESTIONS), noun), answer.message()
@@ -176,7 +187,7 @@ def _add_fields(answer: Answer, record: FactRecord, count: int) -> None:
 
 
 def _recommend(records: list[FactRecord], rng: random.Random) -> tuple[str, Message]:
-    answer = Answer()
+    answer = Answer("recommend")
     answer.add("How about {n}?", {"n": records[0].name})
     _add_fields(answer, records[0], 1)
     question = with_noun(rng.choice(RECOMMEND_QUESTIONS), records[0].noun)
@@ -184,7 +195,8 @@ def _recommend(records: list[FactRecord], rng: random.Random) -> tuple[str, Mess
 
 
 def _recap(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
-    answer = Answer()
+    answer = Answer("recap")
+    answer.require(record, record.fields, True)
     answer.add("Here is what I know about {n}.", {"n": record.name})
     _add_fields(answer, record, len(record.fields))
     form = rng.choice(
@@ -199,7 +211,9 @@ def _recap(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
 
 def _compare(records: list[FactRecord], rng: random.Random) -> tuple[str, Message]:
     one, two = rng.sample(records, 2)
-    answer = Answer()
+    answer = Answer("compare")
+    answer.require(one, one.fields[:3], True)
+    answer.require(two, two.fields[:3], True)
     for (words, first), (_, second) in list(zip(one.fields, two.fields, strict=True))[:3]:
         answer.add(
             "For {n1} the {w} is {v1} and for {n2} the {w} is {v2}.",
@@ -239,12 +253,21 @@ def _ask_short(
 
 
 def lookup_episode(
-    pools: Mapping[str, Sequence[str]], limits: Limits, composed: float, rng: random.Random
+    pools: Mapping[str, Sequence[str]],
+    limits: Limits,
+    composed: float,
+    rng: random.Random,
+    exact: bool = False,
 ) -> Episode:
-    """Ask several questions about fresh records; ``composed`` is the share of longer answers."""
-    noun = rng.choice(sorted(SCHEMAS))
+    """Ask several questions about fresh records; ``composed`` is the share of longer answers.
+
+    With ``exact`` there are as many records and fields as ``limits`` allows, never fewer.
+    """
+    least = limits.fields if exact else 1
+    noun = rng.choice([n for n in sorted(SCHEMAS) if len(SCHEMAS[n]) >= least])
     count = max(rng.randint(1, limits.records) for _ in range(2))  # several are harder than one
-    records = fresh_records(noun, count, rng.randint(1, limits.fields), pools, rng)
+    count = limits.records if exact else count
+    records = fresh_records(noun, count, rng.randint(least, limits.fields), pools, rng)
     messages = [Message("system", write_facts(records, []))]
     if rng.random() < 0.06:
         messages += _pair(*rng.choice(GREETINGS))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from .data import draw_episode, lesson_at, load_corpus
+from .data import Lesson, draw_episode, load_corpus
 
 BOS, END = "<|bos|>", "<|end|>"
 SPECIAL = ["<|pad|>", BOS, END, "<|system|>", "<|user|>", "<|assistant|>"]
@@ -78,8 +78,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=12000)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    corpus = load_corpus(options.out / "corpus.json.gz")
-    rng, lesson = random.Random(11), lesson_at(1.0)
+    corpus = load_corpus(options.out)
+    rng, lesson = random.Random(11), Lesson.at(1.0)
     texts = [
         message.text
         for _ in range(options.episodes)

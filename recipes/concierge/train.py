@@ -2,7 +2,7 @@
 
 ``python -m recipes.concierge.train --work build/concierge --model concierge --minutes 75``
 continues from the checkpoint in ``build/concierge/runs/concierge``. The budget is minutes of
-training or, for a repeatable run, ``--tokens``; curriculum and learning rate follow the share spent.
+training or, to repeat a run, ``--tokens``; curriculum and learning rate follow the share spent.
 """
 
 from __future__ import annotations
@@ -273,9 +273,8 @@ def work_in_process(rank: int, settings: Settings, work: Path, world: int) -> No
     torch.set_flush_denormal(True)
     folder = work / "runs" / settings.model
     if world > 1:
-        distributed.init_process_group(
-            "gloo", init_method=f"file://{(work / '.meeting').resolve()}", rank=rank, world_size=world
-        )
+        meeting = f"file://{(work / '.meeting').resolve()}"
+        distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     corpus = load_corpus(work)
     tokenizer = Tokenizer.from_file(str(work / "tokenizer" / "tokenizer.json"))
     run = Run(settings, corpus, tokenizer, folder, rank, world)
