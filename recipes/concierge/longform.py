@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from . import longform_phrases as phrases
@@ -22,7 +23,7 @@ from .episodes import Episode, Limits, Message
 from .facts import FactRecord, write_facts
 from .lookups import with_noun
 from .schemas import LONG_SCHEMAS, UNSEEN_SCHEMAS, Schema, Slot, draw_records
-from .templates import Bank, load_templates
+from .templates import Bank, Template, load_templates
 
 SHORTEST, LONGEST, SHORTEST_MULTI = 80, 250, 60  # tokens, as ``rough_tokens`` counts them
 HARD_RECORDS = 4  # from this limit on there are always five records
@@ -164,12 +165,14 @@ class _Talk:
 
     def _human_request(self, record: FactRecord, wanted: list[str]) -> str | None:
         """Join human requests until they name all wanted slots; None where there are none."""
-        left, parts = list(wanted), []
+        left, parts = list(wanted), list[str]()
         while left:
-            template = self.bank.pick(
-                record.noun, "request", lambda t, asked=frozenset(left): t.slots <= asked, self.rng
-            )
-            if template is None or len(parts) == 2:
+            template = None
+            if len(parts) < 2:
+                template = self.bank.pick(
+                    record.noun, "request", partial(_asks_only, frozenset(left)), self.rng
+                )
+            if template is None:
                 if not parts:
                     return None
                 parts.append(f"I also need {asked_slots(left, self.rng)}.")
@@ -213,6 +216,10 @@ class _Talk:
         answer.close(two.noun)
         self.current, self.liked = None, []
         return question, answer.message()
+
+
+def _asks_only(words: frozenset[str], template: Template) -> bool:
+    return template.slots <= words
 
 
 def _named(form: str, one: FactRecord, two: FactRecord, asked: str) -> str:
@@ -306,7 +313,7 @@ def _show(work: Path, part: str, show: int, seed: int) -> None:
         tokenizer = Tokenizer.from_file(str(tokenizer_file))
     rng = random.Random(seed)
     lengths: dict[str, list[int]] = defaultdict(list)
-    facts = []
+    facts: list[int] = []
     for index in range(max(show, 1000)):
         episode = long_episode(bank, pools, Limits(5, 6, 8) if index % 2 else Limits(3, 5, 8), rng)
         for message in episode.messages:

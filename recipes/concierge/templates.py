@@ -109,7 +109,9 @@ def read_turn(
     return role, Key(noun, role, tuple(sorted(slots))), template
 
 
-def _turns(raw: dict[str, Any], intents: dict[str, set[str]]) -> Iterator[tuple[str, dict]]:
+def _turns(
+    raw: dict[str, Any], intents: dict[str, set[str]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each turn with the service it is about, as the user's last intent tells it."""
     service = raw["services"][0] if len(raw["services"]) == 1 else ""
     for turn in raw["turns"]:
