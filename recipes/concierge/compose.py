@@ -25,8 +25,10 @@ def fill_holes(text: str, values: Mapping[str, str]) -> tuple[str, list[tuple[in
     for match in HOLE.finditer(text):
         filled += text[last : match.start()]
         value = values[match.group(1)]
-        article = "an" if _VOWEL.match(value) else "a"
-        filled = re.sub(r"\b([Aa])n? $", lambda m, a=article: m.group(1) + a[1:] + " ", filled)
+        article = re.search(r"\b[Aa](?:n? )$", filled)
+        if article is not None:
+            right = "an " if _VOWEL.match(value) else "a "
+            filled = filled[: article.start() + 1] + right[1:]
         spans.append((len(filled), len(filled) + len(value)))
         filled += value
         last = match.end()

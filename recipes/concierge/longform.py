@@ -9,6 +9,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from . import longform_phrases as phrases
 from .compose import Composer, fill_holes, lead_order
@@ -16,7 +17,7 @@ from .episodes import Episode, Limits, Message
 from .facts import FactRecord, write_facts
 from .lookups import with_noun
 from .schemas import LONG_SCHEMAS, UNSEEN_SCHEMAS, Schema, Slot, draw_records
-from .templates import Bank
+from .templates import Bank, Template
 
 SHORTEST, LONGEST, SHORTEST_MULTI = 80, 250, 60  # tokens, as ``rough_tokens`` counts them
 HARD_RECORDS = 4  # from this limit on there are always five records
@@ -158,12 +159,14 @@ class _Talk:
 
     def _human_request(self, record: FactRecord, wanted: list[str]) -> str | None:
         """Join human requests until they name all wanted slots; None where there are none."""
-        left, parts = list(wanted), []
+        left, parts = list(wanted), list[str]()
         while left:
-            template = self.bank.pick(
-                record.noun, "request", lambda t, asked=frozenset(left): t.slots <= asked, self.rng
-            )
-            if template is None or len(parts) == 2:
+            template = None
+            if len(parts) < 2:
+                template = self.bank.pick(
+                    record.noun, "request", partial(_asks_only, frozenset(left)), self.rng
+                )
+            if template is None:
                 if not parts:
                     return None
                 parts.append(f"I also need {asked_slots(left, self.rng)}.")
@@ -207,6 +210,10 @@ class _Talk:
         answer.close(two.noun)
         self.current, self.liked = None, []
         return question, answer.message()
+
+
+def _asks_only(words: frozenset[str], template: Template) -> bool:
+    return template.slots <= words
 
 
 def _named(form: str, one: FactRecord, two: FactRecord, asked: str) -> str:

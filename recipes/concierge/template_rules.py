@@ -48,7 +48,8 @@ _VERB = re.compile(
 _CLUMSY = re.compile(
     r"\bhow would you consider|\bkindly|\bcalled \{(?!name)|\byou looking|\bensure|\balso found"
     r"|\bis also|\byour welcome|\bcheck out at|\bthere is also|\bi also|\bis of \$?\{|\bit a\b"
-    r"|\bnamed \{(?!name)|\bam find|^i would like|^i'd like|^your check",
+    r"|\bnamed \{(?!name)|\bam find|^i would like|^i'd like|^your check"
+    r"|\bis is\b|costs is\b|contact address",
     re.IGNORECASE,
 )
 _OUT_OF_PLACE = re.compile(r"\b(?:also|too|there|as well|destination|trip|meanwhile)\b", re.I)
@@ -83,6 +84,7 @@ _REPAIRS = (
     (r"\b([Tt])heyre\b", r"\1hey're"),
     (r"\b([Ii])m\b", r"I'm"),
     (r"\btheatre\b", "theater"),
+    (r"\b([Aa]) (?=(?:[ai]|e(?!u))\w)", r"\1n "),
 )
 # Of system turns only: sentences that lack their subject or article.
 _FRAGMENTS = (

@@ -1,7 +1,6 @@
 """Mine templates from the human turns of the dialogues: the values cut out, the words kept.
 
-``python -m recipes.concierge.templates --out build/concierge`` reads the dialogues below
-TENFOLD_DATA and writes ``templates.json.gz``. A template is a turn with a hole ``{slot words}``
+A template is a turn with a hole ``{slot words}``
 for every value it states and ``{name}`` for the record it is about. Turns that say anything that
 the facts would not tell (other values, dates, superlatives) are left out.
 """
@@ -107,7 +106,9 @@ def read_turn(
     return role, Key(noun, role, tuple(sorted(slots))), template
 
 
-def _turns(raw: dict[str, Any], intents: dict[str, set[str]]) -> Iterator[tuple[str, dict]]:
+def _turns(
+    raw: dict[str, Any], intents: dict[str, set[str]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each turn with the service it is about, as the user's last intent tells it."""
     service = raw["services"][0] if len(raw["services"]) == 1 else ""
     for turn in raw["turns"]:
