@@ -23,6 +23,7 @@ _OPENER_WORDS = """
     while who why will with would yeah yep yes you you'll you're your
 """
 _OPENERS = frozenset(_OPENER_WORDS.split())
+FUNCTION_WORDS = _OPENERS | {"to", "from", "her", "his", "him", "us", "me", "be", "up", "out"}
 _DAYS = "monday tuesday wednesday thursday friday saturday sunday"
 _EVERYWHERE = {
     *_DAYS.split(), *MONTHS, "i", "i'm", "i'll", "i've", "i'd", "ok", "okay", "am", "pm", "tv",
@@ -54,7 +55,7 @@ class Known:
         self._stream = _stream(texts)
         self._said = {key for text in said for key in keys(text)}
         self._words = set(self._stream.split())
-        self._counts = {f"#n{n}" for n in counts} | {"#n1"}
+        self._counts = {f"#n{n}" for n in counts} | {"#n1", "#c3d", "#c2d"}
         self._nouns = {key for noun in nouns for key in keys(noun)}
         self._lexicon = frozenset(w.lower() for w in lexicon) if lexicon is not None else None
 
@@ -78,6 +79,8 @@ class Known:
 
     def name(self, words: Sequence[str]) -> bool:
         """Whether capitalised words are nothing to doubt."""
+        if all(w in _OPENERS for w in words):  # a slip of the shift key
+            return True
         new = [w for w in words if w not in _EVERYWHERE and w not in self._nouns]
         return not new or self.holds(words) or self.holds(new)
 
@@ -120,7 +123,12 @@ def _doubtful(
     sentences: Sequence[Sentence],
     known: Known,
 ) -> set[int]:
-    covered = {i for phrase in found for i in range(phrase.start, phrase.end)}
+    covered = {
+        i
+        for phrase in found
+        if any(m.kind in ("name", "value", "flag") for m in phrase.meanings)
+        for i in range(phrase.start, phrase.end)
+    }
     # Text that a value runs on into: "Blue Door" in "Blue Door Palace".
     name_ends = {
         phrase.end: phrase.start
@@ -166,7 +174,8 @@ def _doubtful_name(
     if first:
         while words and known.opener(words[0]):
             words, start = words[1:], start + 1
-        lonely = len(words) == 1 and known.word(words[0])
+        new = [w for w in words if w not in _EVERYWHERE]
+        lonely = len(new) == 1 and known.word(new[0])
         if not words or lonely:
             return nothing
     elif start in name_ends and not _apart(text, tokens, start):

@@ -11,23 +11,33 @@ from tenfold.rewards.phrases import PhraseTree
 from tenfold.rewards.records import GUEST, Facts, Record, Requirement, facts_of, plural
 from tenfold.types import Message
 
-_EVERYTHING = re.compile(
-    r"\b(?:everything|all (?:of )?the (?:details|information|facts)|all details|full details"
-    r"|recap|summary|summari[sz]e|(?:tell me|know) (?:more |all )?about|what do you know)\b",
-    re.IGNORECASE,
+
+def _pattern(alternatives: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{alternatives})\b", re.IGNORECASE)
+
+
+_EVERYTHING = _pattern(
+    r"(?<!for )(?<!that's )(?<!be )(?<!is )everything|all (?:of )?the (?:details|information|facts)"
+    r"|all details|(?:full|the) details|recap|summary|summari[sz]e|(?:tell me|know) (?:more |all )?"
+    r"about|what do you know"
 )
-_RECAP = re.compile(r"\b(?:recap|summary|summari[sz]e)\b", re.IGNORECASE)
-_COMPARE = re.compile(r"\b(?:compare|comparison|differences? between|versus|vs)\b", re.IGNORECASE)
-_EACH = re.compile(
-    r"\b(?:each|every|list|options|choices|all (?:of )?(?:the|your|my)|which|what|both)\b",
-    re.IGNORECASE,
+_RECAP = _pattern("recap|summary|summari[sz]e")
+_COMPARE = _pattern("compare|comparison|differences? between")
+_VERSUS = _pattern("versus|vs")
+_ALL = _pattern("each|every|list|options|choices|all (?:of )?(?:the|your|my)|both")
+_EACH = _pattern("which|what")
+_OTHER = _pattern("other|others|else|another|more")
+_ANY_OF = _pattern("which|what|any|a|an")
+_ASKING = _pattern(
+    "what|what's|which|where|when|how|who|tell|give|show|list|name|say|need the|want the|like the"
+    "|know|compare|please|can you|could you|and the|recap|confirm|options|choices"
 )
-_ALL = re.compile(r"\b(?:each|every|list|options|choices|all (?:of )?(?:the|your|my)|both)\b", re.I)
+_CLOSING = _pattern("thanks|thank you|bye|goodbye|that's (?:all|it|everything)|be all")
 _YES_NO = re.compile(r"\s*(?:is|are|does|do|can|could|has|have|will)\b(?! you| i\b)", re.IGNORECASE)
 # How people ask for a slot without its name: the first of the slots that the record has is meant.
 _MEANT: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        r"how much|what .*\bcosts?\b|how expensive",
+        r"how much|what .*\bcosts?\b|how expensive|\bprice\b",
         ("price", "total price", "price per night", "price per ticket", "price per day", "fare",
          "ride fare", "rent", "total"),
     ),
@@ -43,6 +53,7 @@ _MEANT: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"(?:kind|type) of food", ("cuisine", "category")),
     (r"how many stops", ("number of stops",)),
 )  # fmt: skip
+_LOCATED = _pattern("where|located|location")
 _MEANT_COMPILED = tuple((re.compile(p, re.IGNORECASE), slots) for p, slots in _MEANT)
 
 
@@ -61,11 +72,28 @@ class _Question:
         self._tree = _tree_of(facts)
         named = self._meanings(self.text)
         self.named = self._records(named)
-        self.slots = [m.what for m in named if m.kind == "slot"]
+        self.slots = self._named_slots()
         self.nouns = [m.what for m in named if m.kind in ("noun", "nouns")]
         self.plural = any(m.kind == "nouns" for m in named)
         self.values = [m.what for m in named if m.kind == "value"]
         self._earlier = messages[:last]
+
+    def _named_slots(self) -> list[str]:
+        """The slots named, but neither "origin" in "the origin station" nor "venue" in "the venue's
+        address"."""
+        tokens = lex(self.text)
+        found = [
+            (f.end, m.what) for f in self._tree.find(tokens) for m in f.meanings if m.kind == "slot"
+        ]
+        heads = {key for r in self.facts.records for slot, _ in r.fields for key in keys(slot)[-1:]}
+        heads |= {plural(head) for head in heads} | {"'s"}
+        return [slot for end, slot in found if end == len(tokens) or tokens[end].key not in heads]
+
+    def is_asking(self) -> bool:
+        """Whether anything is asked: not with "Thanks, that's all" or "The date is May 3rd"."""
+        if "?" in self.text:
+            return True
+        return bool(_ASKING.search(self.text)) and not _CLOSING.search(self.text)
 
     def _meanings(self, text: str) -> list[_Meaning]:
         return [m for phrase in self._tree.find(lex(text)) for m in phrase.meanings]
@@ -97,6 +125,8 @@ class _Question:
     def meant_slots(self, record: Record) -> list[str]:
         """The slots of a record that the question names or means."""
         own = [slot for slot, _ in record.fields]
+        if set(self.slots) == {"venue"} and "address" in own and _LOCATED.search(self.text):
+            return ["address"]
         if self.slots:
             return [slot for slot in own if slot in self.slots]
         for pattern, slots in _MEANT_COMPILED:
@@ -112,6 +142,8 @@ def requested(messages: Sequence[Message]) -> tuple[Requirement, ...]:
     if last < 0 or not facts.records:
         return ()
     question = _Question(messages, facts, last)
+    if not question.is_asking():
+        return ()
     for rule in (_compared, _everything, _found_by_value, _listed, _single):
         found = rule(question)
         if found is not None:
@@ -120,9 +152,10 @@ def requested(messages: Sequence[Message]) -> tuple[Requirement, ...]:
 
 
 def _compared(question: _Question) -> list[Requirement] | None:
-    if not _COMPARE.search(question.text):
+    several = len(question.named) > 1
+    if not _COMPARE.search(question.text) and not (several and _VERSUS.search(question.text)):
         return None
-    records = question.named if len(question.named) > 1 else question.kin()
+    records = question.named if several else question.kin()
     if len(records) < 2:
         return None
     shared = set.intersection(*({slot for slot, _ in r.fields} for r in records))
@@ -143,7 +176,7 @@ def _found_by_value(question: _Question) -> list[Requirement] | None:
     """ "Which restaurant has Porto as the city?" asks for the names of those in Porto."""
     if question.named or not question.nouns or not question.values or len(question.slots) != 1:
         return None
-    if not re.search(r"\b(?:which|what|any|a|an)\b", question.text, re.IGNORECASE):
+    if not _ANY_OF.search(question.text):
         return None
     wanted = {keys(value) for value in question.values}
     return [
@@ -156,10 +189,10 @@ def _found_by_value(question: _Question) -> list[Requirement] | None:
 def _listed(question: _Question) -> list[Requirement] | None:
     text = question.text
     broad = _ALL.search(text) or (question.plural and _EACH.search(text))
-    if question.named or not broad or _single_of_many(question):
+    if question.named or not broad or _OTHER.search(text) or _single_of_many(question):
         return None
     if not question.slots:
-        return [_name(r) for r in question.kin()] or None
+        return [_name(r) for r in question.kin() if not r.name.startswith("the ")] or None
     return [need for r in question.kin() for need in _fields(r, set(question.slots))] or None
 
 

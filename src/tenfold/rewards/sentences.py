@@ -18,10 +18,12 @@ _ABBREVIATIONS = {
 _TAIL = 60  # characters; no value grows from further back
 _NUMBER_WORD = "|".join(NUMBER_WORDS)
 # What may still grow into a longer value: "7:30" into "7:30 pm", "the 3rd" into "the 3rd of March".
+_SPACE = r"(?<![.,:;!?])\s+"
 _GROWING = re.compile(
     rf"(?:(?:[$£€+(#]\s*)?(?:(?<!\w)[\d(][\w.,:()$%/-]*+|\b(?:{_NUMBER_WORD}"
-    r"|jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)\w*+\.?)"
-    r"(?:\s+(?:of(?:\s+the)?|the|[ap]\.?m?\.?))?\s*|[$£€+(#]\s*)+$",
+    r"|jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)\w*+)"
+    rf"(?:{_SPACE}(?:of(?:\s+the)?|the|[ap]\.?m?\.?)(?!\w))?(?:{_SPACE}|$))+(?:[$£€+(#]\s*)?$"
+    r"|[$£€+(#]\s*$",
     re.IGNORECASE,
 )
 

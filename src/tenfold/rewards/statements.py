@@ -10,6 +10,7 @@ from tenfold.rewards.lexing import Token
 from tenfold.rewards.phrases import Found
 from tenfold.rewards.sentences import Sentence
 
+_AFTER_SLOT = {"of", "for", "at", "in", "on", "and", "or", "but", "with", "to", "while", "as"}
 _COPULAS = {"is", "are", "was", "were", "of", "be", "'s"}
 # Words that may stand between a slot's name and its value.
 _LINK_WORDS = """
@@ -17,6 +18,7 @@ _LINK_WORDS = """
     that your only just they you their
 """
 _LINKS = _COPULAS.union(_LINK_WORDS.split())
+_PREPOSITIONS = {"from", "to", "in", "at", "by"}  # as slots they cannot be told from talk
 _PRONOUNS = {"it", "its", "they", "their", "there", "this", "that"}
 _ALL = {"all", "each", "every", "everything"}
 _BOTH = {"both", "they", "them", "these", "those", "either"}
@@ -111,7 +113,7 @@ class Speaker:
         previous: int,
     ) -> Statement:
         phrase = found[i]
-        slot = self._slot_before(found, i, previous) or self._slot_after(found, i)
+        slot = self._slot_before(found, i, previous) or self._slot_after(found, i, sentence)
         following = next(((found[j].start, r) for j, r in names if j > i), None)
         if scope is None:
             scope = self._inherited(sentence, phrase, following)
@@ -174,18 +176,32 @@ class Speaker:
                 several = "are" in between and self._tokens[phrase.start - 1].key in ("and", "the")
                 if not (copula or adjacent) or several:
                     return None
-                return next(m.slot for m in phrase.meanings if m.kind == "slot")
+                slot = next(m.slot for m in phrase.meanings if m.kind == "slot")
+                return None if slot in _PREPOSITIONS else slot
             if not any(m.kind in ("name", "noun") for m in phrase.meanings):
                 return None
             at = phrase.start
         return None
 
-    def _slot_after(self, found: Sequence[Found[Meaning]], i: int) -> str | None:
+    def _slot_after(
+        self, found: Sequence[Found[Meaning]], i: int, sentence: Sentence
+    ) -> str | None:
         """The slot in "408-971-8523 is the phone number", said right after the value."""
         if i + 1 == len(found):
             return None
         between = [t.key for t in self._tokens[found[i].end : found[i + 1].start]]
         linked = 1 <= len(between) <= 2 and between[0] in ("is", "are", "as")
+        at = found[i + 1].end  # "Porto is the origin station" names no origin
+        if self._runs_on(at) or (sentence.open and at == sentence.end):
+            return None
         if linked and (len(between) == 1 or between[1] in ("the", "its", "their", "a")):
             return next((m.slot for m in found[i + 1].meanings if m.kind == "slot"), None)
         return None
+
+    def _runs_on(self, at: int) -> bool:
+        """Whether a noun phrase goes on with this token."""
+        return (
+            at < len(self._tokens)
+            and not self.gaps(at, at).strip()
+            and self._tokens[at].key not in _AFTER_SLOT
+        )

@@ -10,7 +10,7 @@ from tenfold.errors import InvalidRequest
 from tenfold.rewards.base import Answer, RewardPrompt, RewardSession
 from tenfold.rewards.catalogue import Catalogue, Meaning
 from tenfold.rewards.facts import Requirement, facts_of, requested
-from tenfold.rewards.invention import Known, inventions
+from tenfold.rewards.invention import FUNCTION_WORDS, Known, inventions
 from tenfold.rewards.lexing import Token, lex
 from tenfold.rewards.phrases import Found
 from tenfold.rewards.sentences import Sentence, settled, split_sentences
@@ -83,7 +83,7 @@ class FactsVerifier:
             if count < len(tokens):
                 text = text[: tokens[count].start]
                 tokens = tokens[:count]
-        found = self._catalogue.tree.find(tokens)
+        found = [f for f in self._catalogue.tree.find(tokens) if not _is_talk(text, tokens, f)]
         sentences = split_sentences(text, tokens, found, finished=finished)
         judge = _Judge(self._catalogue, self._user, text, tokens)
         speaker = Speaker(text, tokens, self._catalogue)
@@ -92,6 +92,13 @@ class FactsVerifier:
             judge.hear(sentence, inside, speaker.statements(sentence, inside))
         invented = inventions(text, tokens, found, sentences, self._known)
         return judge.verdict(tuple(dict.fromkeys(invented)))
+
+
+def _is_talk(text: str, tokens: Sequence[Token], phrase: Found[Meaning]) -> bool:
+    """Whether a phrase is a word of every day, though a name is spelled so too: "To", "Her"."""
+    token = tokens[phrase.start]
+    single = phrase.end == phrase.start + 1
+    return single and token.key in FUNCTION_WORDS and text[token.start].islower()
 
 
 class _Judge:
@@ -185,7 +192,16 @@ class _Judge:
         counting = any(m.kind == "value" and m.slot.startswith("number") for m in phrase.meanings)
         if self._text[token.start : token.end].isalpha():
             return not counting
-        return not counting and self._before_noun(phrase.end)
+        return self._before_noun(phrase.end)
+
+    def _counts(self, at: int, values: Sequence[Meaning]) -> bool:
+        """Whether what follows a number is what a slot counts: "stops" of "number of stops"."""
+        if at >= len(self._tokens):
+            return False
+        following = self._tokens[at].key
+        return any(
+            m.slot.split()[-1].removesuffix("s") == following.removesuffix("s") for m in values
+        )
 
     def _before_noun(self, at: int) -> bool:
         if at >= len(self._tokens):
@@ -198,8 +214,10 @@ class _Judge:
         words = [t.key for t in self._tokens[phrase.start : phrase.end]]
         if self._user.holds(words) or (self._is_talk(statement) and statement.slot is None):
             return True
-        if any(t.key == "#n1" for t in self._tokens[phrase.start : phrase.end]):
-            return len(words) == 1 and self._text[self._tokens[phrase.start].start].isalpha()
+        if statement.slot is None and len(words) == 1 and words[0][:2] == "#n":
+            written = self._text[self._tokens[phrase.start].start]
+            if words[0] == "#n1" or (written.isalpha() and not self._counts(phrase.end, values)):
+                return True
         return statement.slot is None and all(m.shy for m in values)
 
     def _hear_flag(self, sentence: Sentence, statement: Statement) -> None:
