@@ -54,6 +54,7 @@ class Speaker:
     def statements(self, sentence: Sentence, found: Sequence[Found[Meaning]]) -> list[Statement]:
         """What a sentence says. Sentences must come in their order."""
         names = [(i, records) for i, f in enumerate(found) if (records := self._names(found, i))]
+        by_phrase = dict(names)
         scope: Scope | None = None
         scope_end = sentence.start  # where the names of the scope end
         spoken: list[Statement] = []
@@ -61,7 +62,7 @@ class Speaker:
         previous = sentence.start
         for i, phrase in enumerate(found):
             owners = {m.record for m in phrase.meanings if m.kind == "value"}
-            named = next((records for j, records in names if j == i), None)
+            named = by_phrase.get(i)
             as_value = bool(owners & set(scope.records)) if scope and named else False
             if owners or any(m.kind == "flag" for m in phrase.meanings):
                 if not named or as_value:
