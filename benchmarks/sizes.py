@@ -15,7 +15,7 @@ BUDGET = {
     "src/tenfold/kernels": ("*.py", 1200),
     "src/tenfold/models": ("*.py", 3500),
     "src/tenfold/engine": ("*.py", 3000),
-    "src/tenfold/rewards": ("*.py", 800),
+    "src/tenfold/rewards": ("*.py", 2000),
     "src/tenfold/search": ("*.py", 1800),
     "src/tenfold/server": ("*.py", 4000),
     "src/tenfold/cli": ("*.py", 2500),

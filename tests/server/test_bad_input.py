@@ -264,3 +264,18 @@ async def test_harmless_openai_fields_pass(scripted: Scripted) -> None:
     ids, _ = llm.engine.script.prompts[0]
     prompt = llm.model.tokenizer.decode(ids, skip_special=False)
     assert prompt == "<|user|>ab<|end|><|assistant|>c<|end|><|user|>d<|end|><|assistant|>"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_facts_reward_needs_facts(scripted: Scripted, stream: bool) -> None:
+    decode = {"strategy": "best_of_n", "n": 2, "reward": "facts"}
+    body = ask("Hi", decode=decode, stream=stream, temperature=1.0)
+    facts = {"role": "system", "content": "Blue Door is a bar. For Blue Door the city is Porto."}
+    async with client_of(scripted()) as http:
+        refused = await http.post("/v1/chat/completions", json=body)
+        body["messages"].insert(0, facts)
+        fine = await http.post("/v1/chat/completions", json=body)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "messages")
+    assert "no facts" in error["message"]
+    assert fine.status_code == 200

@@ -64,7 +64,9 @@ class Branches:
             await self._session.close()
 
     async def start(self, params: SamplingParams) -> Branch:
-        """A branch with an empty answer to the request's prompt."""
+        """A branch with an empty answer to the request's prompt. Raises InvalidRequest for a prompt
+        that the reward cannot judge, before anything is generated."""
+        self._open_session()
         branch = await self._engine.start(self._prompt.prompt_ids, params)
         self._live[branch.id] = branch
         self.started += 1
@@ -125,15 +127,20 @@ class Branches:
                 param="decode.reward",
                 hint="choose a reward with partial_ok in GET /v1/strategies",
             )
-        if self._session is None:
-            self._session = self._reward.open(self._prompt)
+        session = self._open_session()
+        assert session is not None
         answers = [
             Answer(b.text, tuple(b.output_ids), tuple(p.logprob for p in b.logprobs), b.finished)
             for b in branches
         ]
         self.reward_calls += 1
-        scores = await self._session.score(answers)
+        scores = await session.score(answers)
         return {b.candidate: s for b, s in zip(branches, scores, strict=True)}
+
+    def _open_session(self) -> RewardSession | None:
+        if self._session is None and self._reward is not None:
+            self._session = self._reward.open(self._prompt)
+        return self._session
 
     async def drop(self, branches: Sequence[Branch]) -> None:
         """Cuts branches: their blocks are free at once, their tokens count as discarded."""
