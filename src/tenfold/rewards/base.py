@@ -95,3 +95,12 @@ class _FunctionSession:
 
 
 REWARDS: Registry[Reward] = Registry("reward", group="tenfold.rewards", param="decode.reward")
+
+
+def _facts() -> Reward:
+    from tenfold.rewards.verifier import FactsReward  # read only when somebody asks for it
+
+    return FactsReward()
+
+
+REWARDS.register("facts", _facts)
