@@ -17,6 +17,8 @@ from tenfold.cli.held_out import FILE, read_held_out, shipped
 from tenfold.cli.judges import FactsJudge
 from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 from tenfold.models import folders
+from tenfold.server.catalog import Catalog
+from tenfold.server.settings import ServerSettings
 
 from .held_out_questions import objects, write_questions
 from .test_cli import gsm8k, record, run
@@ -136,9 +138,8 @@ def test_eval_of_an_embedded_model(embedded: Path, capsys: pytest.CaptureFixture
     assert code == 0, err
     found = json.loads(out)
     assert found["questions"] == 5
-    assert set(found["sets"]) == {
-        *("short_seen", "short_unseen", "long_seen", "long_unseen", "lookup_3x4")
-    }
+    every = ["short_seen", "short_unseen", "long_seen", "long_unseen", "lookup_3x4"]
+    assert list(found["sets"]) == every
     assert found["results"] == "concierge.results.jsonl"
     before = Path(found["results"]).read_text()
     code, out, err = run(capsys, *argv)  # goes on with the rest
@@ -162,6 +163,8 @@ def test_a_second_embedded_model_goes_by_its_name(
     assert load_model("concierge-draft").name == "concierge-draft"
     code, _, err = run(capsys, "generate", "hi", "--model", "concierge-draft", "--max-tokens", "2")
     assert code == 0, err
+    served = Catalog("concierge-draft", 512, ServerSettings())  # a server lists what it serves
+    assert {m.id.partition("@")[0] for m in served.entries()} == {"concierge-draft"}
 
 
 def test_bench_needs_questions(embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +200,7 @@ def test_every_figure_is_there_or_says_why(measured: Figures) -> None:
     json.dumps(measured.settings)
     assert measured.settings["temperature"] == 0.7
     assert measured.settings["value_starts"] == 2
-    assert set(measured.settings["ser_of_baselines"]) == {"nearest", "ngram"}
+    assert set(measured.settings["ser_beside_baselines"]) == {"concierge", "nearest", "ngram"}
 
 
 def test_a_model_accepts_all_of_its_own_proposals(measured: Figures) -> None:

@@ -94,7 +94,7 @@ def command(
             _everything(llm, missing, len(asked), chosen, reward, sampled, concurrency, results)
         )
     wanted = {q.id for q in asked}
-    found = summary([r for key, r in results.done.items() if key in wanted])
+    found = summary([r for key, r in sorted(results.done.items()) if key in wanted])
     found["results"] = str(results.path)
     failed = [r for key, r in sorted(results.done.items()) if key in wanted and "error" in r]
     if failed:

@@ -93,7 +93,8 @@ def shipped(name: str) -> Path:
     if not file.is_file():
         raise InvalidRequest(
             f"model {name!r} comes without held-out questions",
-            hint=f"its recipe writes them to {FILE} in the model's folder",
+            hint=f"its recipe writes them to {FILE} in its folder; `tenfold eval concierge --model "
+            "NAME` asks another model the concierge's",
         )
     return file
 
