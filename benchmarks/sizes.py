@@ -18,7 +18,7 @@ BUDGET = {
     "src/tenfold/rewards": ("*.py", 2000),
     "src/tenfold/search": ("*.py", 1800),
     "src/tenfold/server": ("*.py", 4000),
-    "src/tenfold/cli": ("*.py", 2500),
+    "src/tenfold/cli": ("*.py", 3500),
     "native": ("*.[ch]*", 2500),
     "recipes": ("*.py", 3000),
     "playground/src": ("*.ts*", 4500),

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tenfold.cli import arguments, bench, doctor
 from tenfold.cli.evaluation import ResultFile, questions, summary
 from tenfold.cli.generate import read_jsonl
+from tenfold.cli.judges import Judge, NumberJudge
 from tenfold.cli.main import COMMANDS, help_text, main, make_app
 from tenfold.cli.output import printable
 from tenfold.cli.rewards import final_number, function_reward, gsm8k_oracle
@@ -189,7 +190,7 @@ def test_bench_writes_an_envelope(
     from tenfold.cli import benchmarks
 
     module = type(sys)("tenfold.cli.benchmarks.kernels")
-    module.run = lambda quick: benchmarks.Figures(  # type: ignore[attr-defined]
+    module.run = lambda quick, report: benchmarks.Figures(  # type: ignore[attr-defined]
         {"good": 2.0, "bad": 1}, {"rows": 3}, {"good": ">= 1.5", "bad": "<= 0"}
     )
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -199,9 +200,16 @@ def test_bench_writes_an_envelope(
     assert "ok" in out
     assert "bounds missed: bad" in out
     assert run(capsys, "bench", "kernels", "--check")[0] == 1
-    module.run = lambda quick: benchmarks.Figures({"a": 2.0}, {}, {"a": ">= 1"})  # type: ignore[attr-defined]
+    module.run = lambda quick, report: benchmarks.Figures({"a": 2.0}, {}, {"a": ">= 1"})  # type: ignore[attr-defined]
     code, out, _ = run(capsys, "bench", "kernels", "--check")
     assert (code, "all bounds kept" in out) == (0, True)
+    module.run = lambda quick, report: benchmarks.Figures(  # type: ignore[attr-defined]
+        {"a": 2.0}, {}, {"b": ">= 1"}, {"b": "no draft here"}
+    )
+    absent = tmp_path / "absent.json"
+    code, out, _ = run(capsys, "bench", "kernels", "--check", "--json", str(absent))
+    assert (code, "no draft here" in out) == (1, True)  # a bound that was not judged is not kept
+    assert json.loads(absent.read_text())["settings"]["absent"] == {"b": "no draft here"}
     envelope = json.loads(file.read_text())
     assert list(envelope) == ["name", "machine", "figures", "settings"]
     assert envelope["figures"] == {"good": 2.0, "bad": 1}
@@ -220,12 +228,18 @@ def gsm8k(folder: Path, count: int) -> Path:
     return file
 
 
+def gold(judge: Judge | None) -> str:
+    assert isinstance(judge, NumberJudge)
+    assert judge.verdict(f"so #### {judge.gold}.0")["right"]
+    return judge.gold
+
+
 def test_questions(tmp_path: Path) -> None:
     asked = questions(gsm8k(tmp_path, 5), limit=3)
-    assert [(q.id, q.gold) for q in asked] == [(0, "0"), (1, "2"), (2, "4")]
+    assert [(q.id, gold(q.judge)) for q in asked] == [(0, "0"), (1, "2"), (2, "4")]
     other = tmp_path / "other.jsonl"
     other.write_text('{"prompt": "a"}\n\n{"messages": [{"role": "user", "content": "b"}]}\n')
-    assert [(q.text, q.gold) for q in questions(other)] == [("a", None), ("b", None)]
+    assert [(q.text, q.judge) for q in questions(other)] == [("a", None), ("b", None)]
     for text, words in (
         ("", "no questions"),
         ("{", "line 1"),
@@ -289,7 +303,7 @@ def test_results_belong_to_their_questions(tmp_path: Path) -> None:
             file.add(record(question.id, asked=question.digest))
     again = ResultFile(path, {})
     again.check(questions(gsm8k(tmp_path, 5)))  # more questions of the same kind are welcome
-    other = [dataclasses.replace(asked[0]), dataclasses.replace(asked[1], gold="3")]
+    other = [dataclasses.replace(asked[0]), dataclasses.replace(asked[1], judge=NumberJudge("3"))]
     with pytest.raises(InvalidRequest, match="number 2 is now 'What is 1 and 1"):
         again.check(other)
     with pytest.raises(InvalidRequest, match="cannot be read"):

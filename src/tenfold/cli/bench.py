@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +16,7 @@ from tenfold.cli.output import console, notes
 from tenfold.errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from tenfold.cli.benchmarks import Figures
+    from tenfold.cli.benchmarks import Figures, Report
 
 
 def command(
@@ -39,19 +41,36 @@ def command(
         raise BackendUnavailable(
             f"benchmark {name} needs {e.name}", hint=f"pip install {e.name}, or `make setup`"
         ) from e
-    with notes().status(f"Measuring {name}{' (quick)' if quick else ''} ..."):
-        measured: Figures = module.run(quick)
-    envelope = {
+    with _progress(f"{name}{' (quick)' if quick else ''}") as report:
+        measured: Figures = module.run(quick, report)
+    envelope: dict[str, Any] = {
         "name": name,
         "machine": machine(),
         "figures": dict(measured.figures),
         "settings": {"quick": quick, **measured.settings},
     }
+    if measured.absent:
+        envelope["settings"]["absent"] = dict(measured.absent)
     if json_file is not None:
         json_file.write_text(json.dumps(envelope, indent=2) + "\n", encoding="utf-8")
     missed = _print(name, measured)
     if check and missed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Report]:
+    """A bar on standard error for what is being measured now."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=notes(), transient=True) as progress:
+        task = progress.add_task(f"Measuring {title}", total=None)
+
+        def report(stage: str, done: float) -> None:
+            progress.update(task, description=f"{title}: {stage}", total=1.0, completed=done)
+
+        yield report
 
 
 def _print(name: str, measured: Figures) -> list[str]:
@@ -67,6 +86,11 @@ def _print(name: str, measured: Figures) -> list[str]:
             missed.append(key)
         verdict = "" if not bound else "[red]no[/]" if key in missed else "[green]ok[/green]"
         table.add_row(key, f"{value:.4g}", bound, verdict)
+    for key, why in measured.absent.items():
+        bound = measured.bounds.get(key, "")
+        if bound:
+            missed.append(key)
+        table.add_row(key, f"[dim]{why}[/]", bound, "[red]absent[/]" if bound else "")
     out = console()
     out.print(table)
     out.print(
@@ -83,6 +107,9 @@ def _print(name: str, measured: Figures) -> list[str]:
 
 
 def holds(value: float, bound: str) -> bool:
-    """Whether a figure keeps a bound such as ">= 1.3" or "<= 0"."""
+    """Whether a figure keeps a bound such as ">= 1.3", "<= 0" or "0.03 .. 0.35" (ends included)."""
+    low, between, high = bound.partition(" .. ")
+    if between:
+        return float(low) <= value <= float(high)
     sign, _, limit = bound.partition(" ")
     return value >= float(limit) if sign == ">=" else value <= float(limit)

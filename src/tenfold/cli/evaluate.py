@@ -15,8 +15,9 @@ import typer
 
 from tenfold.cli import arguments as a
 from tenfold.cli.evaluation import Question, ResultFile, fingerprint, questions, summary
+from tenfold.cli.judges import NumberJudge
 from tenfold.cli.output import console, notes, write_json
-from tenfold.cli.rewards import final_number, gsm8k_oracle
+from tenfold.cli.rewards import gsm8k_oracle
 from tenfold.errors import InvalidRequest, PromptTooLong, TemplateError, TenfoldError
 
 if TYPE_CHECKING:
@@ -32,12 +33,18 @@ ORACLE = "gsm8k"
 def command(
     file: Annotated[
         Path,
-        typer.Argument(help='JSONL: {"question", "answer"} as GSM8K, or {"prompt" or "messages"}'),
+        typer.Argument(
+            help='JSONL: {"question", "answer"} as GSM8K, or {"prompt" or "messages"}; or the name '
+            "of an embedded model, for the held-out questions it ships with"
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="results; default FILE.results.jsonl")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="only the first so many")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="only so many: the first, or spread over the sets")
+    ] = None,
+    only: Annotated[str | None, typer.Option("--set", help="one set of held-out questions")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="prompts in flight")] = 8,
     restart: Annotated[bool, typer.Option("--restart", help="forget earlier results")] = False,
     model: a.Model = "concierge",
@@ -60,9 +67,10 @@ def command(
 
     Questions in GSM8K's format are judged by exact match of the final number. The reward `gsm8k`
     reads the answer key: it measures what perfect selection would give (an oracle), nothing else.
+    Held-out questions (`tenfold eval concierge`) are judged by the verifier, value by value.
     """
     chosen = a.decode_object(strategy, n, reward, decode, decode_json)
-    asked = questions(file, limit)
+    asked = questions(_source(file), limit, only)
     sampled = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
     settings = {
         "model": _identity(model),
@@ -86,7 +94,7 @@ def command(
             _everything(llm, missing, len(asked), chosen, reward, sampled, concurrency, results)
         )
     wanted = {q.id for q in asked}
-    found = summary([r for key, r in results.done.items() if key in wanted])
+    found = summary([r for key, r in sorted(results.done.items()) if key in wanted])
     found["results"] = str(results.path)
     failed = [r for key, r in sorted(results.done.items()) if key in wanted and "error" in r]
     if failed:
@@ -98,6 +106,17 @@ def command(
         write_json(found)
     else:
         _print(found)
+
+
+def _source(file: Path) -> Path:
+    """The file; where there is none of an embedded model's name, the questions shipped with it."""
+    from tenfold.models.folders import embedded_names
+
+    if file.exists() or str(file) not in embedded_names():
+        return file
+    from tenfold.cli.held_out import shipped
+
+    return shipped(str(file))
 
 
 def _identity(name: str) -> dict[str, Any]:
@@ -127,7 +146,7 @@ async def _everything(
     columns = (TextColumn("eval"), BarColumn(), MofNCompleteColumn(), Remaining())
     try:
         a.add_reward(llm.rewards, reward)
-        key = {q.text: q.gold for q in missing if q.gold is not None}
+        key = {q.text: q.judge.gold for q in missing if isinstance(q.judge, NumberJudge)}
         if key and ORACLE not in llm.rewards:
             llm.rewards.register(ORACLE, lambda: gsm8k_oracle(key))
         options = a.options(llm, chosen)
@@ -174,11 +193,10 @@ async def _one(
         except (PromptTooLong, TemplateError) as e:
             record |= {"error": str(e), "text": "", "candidates": []}
             record |= {"tokens_generated": 0, "ms": 0.0}
-    if question.gold is not None:
-        record |= {"gold": question.gold, "found": final_number(record["text"])}
-        record["right"] = record["found"] == question.gold
+    if question.judge is not None:
+        record |= question.judge.verdict(record["text"])
         record["right_candidates"] = sum(
-            final_number(c["text"]) == question.gold for c in record["candidates"]
+            question.judge.verdict(c["text"])["right"] for c in record["candidates"]
         )
     results.add(record)
     progress.advance(task)
@@ -188,9 +206,16 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("figure", "value", title="tenfold eval")
+    sets = found.pop("sets", {})
     for name, value in found.items():
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     console().print(table)
+    if sets:
+        by_set = Table("set", "questions", "slot error rate", "accuracy")
+        for name, row in sets.items():
+            rates = (f"{row[key]:.4g}" for key in ("slot_error_rate", "accuracy"))
+            by_set.add_row(name, str(row["questions"]), *rates)
+        console().print(by_set)
     if found.get("oracle"):
         console().print(
             "The reward gsm8k reads the answer key: this is the bound for perfect selection, "

@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from tenfold.cli.generate import read_jsonl
+from tenfold.cli.judges import FactsJudge, Judge, NumberJudge
 from tenfold.cli.rewards import final_number
 from tenfold.errors import InvalidRequest
 
@@ -18,28 +20,42 @@ _SAMPLES, _SAMPLE = 64, 2**16  # pieces of a weight file that are hashed, and th
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One line of the file; `gold` is the right number where the line knows it."""
+    """One line of the file, with a judge where the line says what is right."""
 
     id: int
     text: str
     item: dict[str, Any]
-    gold: str | None = None
+    judge: Judge | None = None
 
     @property
     def digest(self) -> str:
         """Stands for what is asked and what is right, in the results."""
-        return hashlib.sha256(json.dumps([self.item, self.gold]).encode()).hexdigest()[:16]
+        key = None if self.judge is None else self.judge.key
+        return hashlib.sha256(json.dumps([self.item, key]).encode()).hexdigest()[:16]
 
 
-def questions(file: Path, limit: int | None = None) -> list[Question]:
-    """The questions of a JSONL file. Raises InvalidRequest for a line that asks nothing."""
+def questions(file: Path, limit: int | None = None, only: str | None = None) -> list[Question]:
+    """The questions of a JSONL file, or those of the set `only` in a file that has sets.
+
+    Raises InvalidRequest for a line that asks nothing, UnknownName for a set that is not there.
+    """
+    items = read_jsonl(file)
+    first = next(items, None)
+    items = chain(() if first is None else (first,), items)
+    if first is not None and {"about", "lexicon"} <= first.keys():
+        return _held_out(items, file, limit, only)
+    if only is not None:
+        raise InvalidRequest(f"{file} has no sets", param="set", hint="leave --set out")
     found = []
-    for number, item in enumerate(read_jsonl(file)):
+    for number, item in enumerate(items):
         if limit is not None and number >= limit:
             break
         if isinstance(item.get("question"), str):
-            gold = final_number(str(item["answer"])) if "####" in str(item.get("answer")) else None
-            found.append(Question(number, item["question"], {"prompt": item["question"]}, gold))
+            number_judge = None
+            if "####" in str(item.get("answer")) and (gold := final_number(str(item["answer"]))):
+                number_judge = NumberJudge(gold)
+            asked = {"prompt": item["question"]}
+            found.append(Question(number, item["question"], asked, number_judge))
         elif isinstance(item.get("prompt"), str) or isinstance(item.get("messages"), list):
             messages = item.get("messages") or [{"content": item.get("prompt")}]
             last = messages[-1]
@@ -52,6 +68,24 @@ def questions(file: Path, limit: int | None = None) -> list[Question]:
             )
     if not found:
         raise InvalidRequest(f"{file} holds no questions")
+    return found
+
+
+def _held_out(
+    items: Iterator[dict[str, Any]], file: Path, limit: int | None, only: str | None
+) -> list[Question]:
+    """Questions whose required values are known, judged by the verifier."""
+    from tenfold.cli.held_out import parse_held_out
+
+    all_of_them = parse_held_out(items, str(file))
+    number = {q.id: i for i, q in enumerate(all_of_them.questions)}
+    found = []
+    for q in all_of_them.choose(limit, only):
+        messages = [{"role": m.role, "content": m.content} for m in q.messages]
+        judge = FactsJudge(q, all_of_them.verifier(q))
+        found.append(
+            Question(number[q.id], q.messages[-1].content or "", {"messages": messages}, judge)
+        )
     return found
 
 
@@ -179,8 +213,25 @@ def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         figures["any_returned_candidate_right"] = sum(
             r["right_candidates"] > 0 for r in judged
         ) / len(judged)
+    if facts := [r for r in judged if "slot_errors" in r]:
+        figures["slot_error_rate"] = slot_error_rate(facts)
+        figures["sets"] = {
+            name: {
+                "questions": len(rows),
+                "slot_error_rate": slot_error_rate(rows),
+                "accuracy": sum(r["right"] for r in rows) / len(rows),
+            }
+            for name in dict.fromkeys(r["set"] for r in facts)
+            if (rows := [r for r in facts if r["set"] == name])
+        }
     tokens = sum(r["tokens_generated"] for r in records)
     figures["tokens_generated"] = tokens
     figures["tokens_per_question"] = tokens / max(1, count)
     figures["ms_per_question"] = sum(r["ms"] for r in records) / max(1, count)
     return figures
+
+
+def slot_error_rate(records: Sequence[Mapping[str, Any]]) -> float:
+    """Missing, wrong and invented values over required ones."""
+    errors, required = (sum(int(r[key]) for r in records) for key in ("slot_errors", "required"))
+    return errors / max(1, required)

@@ -1,17 +1,20 @@
 """The benchmarks behind `tenfold bench NAME`: a module each, imported when asked for.
 
-A module offers `run(quick: bool) -> Figures`.
+A module offers `run(quick: bool, report: Report) -> Figures`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tenfold.errors import UnknownName
 
+Report = Callable[[str, float], None]  # what is being measured, and the share of it that is done
+
 NAMES = {
+    "concierge": "the embedded models: look-up, slot errors, room for search",
     "engine": "decode, prefill, prefix cache and soundness beside transformers",
     "kernels": "native kernels beside plain torch",
 }
@@ -19,11 +22,13 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Measured numbers by key, the bound each is judged by (">= 1.3"), and how they were taken."""
+    """Measured numbers by key, how they were taken, the bound each is judged by (">= 1.3",
+    "0.03 .. 0.35"), and why some that were due are absent."""
 
     figures: Mapping[str, float]
     settings: Mapping[str, Any]
     bounds: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def find(name: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
-from tenfold.cli.benchmarks import Figures
+from tenfold.cli.benchmarks import Figures, Report
 from tenfold.cli.benchmarks.engine_soundness import (
     blocks_leaked,
     help_seconds_over_python_startup,
@@ -27,11 +27,13 @@ BOUNDS = {
 }
 
 
-def run(quick: bool) -> Figures:
+def run(quick: bool, report: Report) -> Figures:
     """All figures; about four minutes, with `quick` under one."""
     requests, prompts, helps = (100, 32, 3) if quick else (2000, 200, 9)
+    report("speed", 0.0)
     figures, settings = speed_figures(quick)
     settings |= {"requests": requests, "seeded_prompts": prompts}
+    report("soundness", 0.8)
     figures["blocks_leaked"] = asyncio.run(_leaked_by_a_server(requests))
     figures["seed_mismatches"] = asyncio.run(seed_mismatches(prompts))
     figures["cli_help_seconds_over_python_startup"] = help_seconds_over_python_startup(helps)

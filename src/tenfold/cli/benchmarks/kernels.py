@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from tenfold.cli.benchmarks import Figures
+from tenfold.cli.benchmarks import Figures, Report
 from tenfold.kernels import AttentionStep, kv_write, library, plan_attention
 
 ROWS, HEADS, HEAD_DIM, SHARED, OWN, BLOCK = 32, 12, 64, 128, 64, 16
@@ -58,12 +58,13 @@ def _gathered(
     return torch.nn.functional.scaled_dot_product_attention(q[:, :, None], keys, values)[:, :, 0]
 
 
-def run(quick: bool) -> Figures:
+def run(quick: bool, report: Report) -> Figures:
     """Times one decode step of 32 rows that share their prompt."""
     torch.manual_seed(0)
     runs = 50 if quick else 400
     figures: dict[str, float] = {}
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        report(name, 0.0 if name == "bf16" else 0.5)
         step = _step(dtype, ROWS)
         q = torch.randn(ROWS, HEADS, HEAD_DIM).to(dtype)
         k, v = (torch.randn(step.slots, HEADS, HEAD_DIM).to(dtype) for _ in range(2))
