@@ -32,7 +32,7 @@ class Row:
 class Batch:
     """Packed conversations: tokens, documents (0 is padding) and weights [rows, length].
 
-    ``starts`` are (row, place) of the first tokens of values, ``sizes`` the (records, slots) of each.
+    ``starts`` are (row, place) of first tokens of values, ``sizes`` the (records, slots) of each.
     """
 
     tokens: torch.Tensor

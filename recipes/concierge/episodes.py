@@ -219,6 +219,15 @@ def human_episode(
     return Episode(messages, "human", len(facts), fields_count)
 
 
+def _owners(records: list[Record], written: Mapping[int, str]) -> dict[int, str]:
+    """Return whose value each hole is; the last of ``records`` comes first."""
+    return {
+        hole: f"the {record.noun}" if record.name is None else written[record.name]
+        for record in records
+        for _, hole in record.fields
+    }
+
+
 def _said(
     dialogue: Dialogue,
     span: tuple[int, int],
@@ -239,10 +248,8 @@ def _said(
         text, spans = fill(turn.text, written, set(turn.stated) if assistant else set())
         message = Message("assistant" if assistant else "user", text, spans)
         if assistant:
-            fields = {hole: slot for slot, hole in current.fields} if current else {}
-            named = current is not None and current.name is not None
-            name = written[current.name] if named else f"the {turn.noun}"
             message.kind = kind_of_turn(turn, dialogue.turns[position - 1], rules)
-            message.required = required_values(turn, message.kind, name, fields, written)
+            owners = _owners([*chosen, *([current] if current else [])], written)
+            message.required = required_values(turn, message.kind, owners, written)
         messages.append(message)
     return messages

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .dialogues import NAME_SLOTS, Turn
-from .facts import slot_words
+from .facts import GUEST, slot_words
 
 Signature = tuple[str, ...]  # slot words in the order in which they are first said
 
@@ -94,12 +94,12 @@ def kind_of_turn(turn: Turn, before: Turn, rules: HouseRules) -> str:
 
 
 def required_values(
-    turn: Turn, kind: str, name: str, fields: Mapping[int, str], written: Mapping[int, str]
+    turn: Turn, kind: str, owners: Mapping[int, str], written: Mapping[int, str]
 ) -> list[tuple[str, str, str]]:
     """Return the (record, slot words, value) that ``turn`` must state.
 
-    ``name`` is the record now talked about and ``fields`` its slot words by hole; what it does not
-    have is the guest's.
+    ``owners`` names the record that holds a value, by hole; what nobody has, and all that is
+    confirmed, is what the guest wants.
     """
     if not kind:
         return []
@@ -110,8 +110,7 @@ def required_values(
                 continue
             if slot in NAME_SLOTS:
                 out.append((written[hole], "", written[hole]))
-            elif hole in fields and kind != "confirm":
-                out.append((name, slot_words(slot), written[hole]))
             else:
-                out.append(("the guest", slot_words(slot), written[hole]))
+                owner = GUEST if kind == "confirm" else owners.get(hole, GUEST)
+                out.append((owner, slot_words(slot), written[hole]))
     return out

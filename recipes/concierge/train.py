@@ -44,8 +44,9 @@ class Settings:
     model: str = "concierge"
     minutes: float = 75.0
     tokens: int = 0
-    rows: int = 6  # of each process: a step takes processes x rows x length tokens
-    length: int = 640
+    rows: int = 5  # of each process: a step takes processes x rows x length tokens
+    length: int = 768
+    rate: float = 1.0  # on both rates below; found on the draft (sweep.py)
     matrix_rate: float = 4e-3
     vector_rate: float = 3e-3
     prompt_weight: float = 0.2
@@ -93,8 +94,9 @@ class Run:
         self.body: Body = self.model.model
         if settings.compile:
             self.body = torch.compile(self.model.model, dynamic=False)
-        rate = settings.matrix_rate * Scaling.of(shape, scaled).matrix_rate
-        self.optimizer = MixedOptimizer(self.model, rate, settings.vector_rate, rank, world)
+        matrix_rate = settings.rate * settings.matrix_rate * Scaling.of(shape, scaled).matrix_rate
+        vector_rate = settings.rate * settings.vector_rate
+        self.optimizer = MixedOptimizer(self.model, matrix_rate, vector_rate, rank, world)
         seed = f"{settings.seed}-{rank}"
         self.stream = EpisodeStream(corpus, tokenizer, seed, settings.rows, settings.length + 1)
         self.parameters = list(self.model.parameters())

@@ -176,7 +176,11 @@ class _Judge:
                 if joint or m.record in (first, self._catalogue.guest)
             )
             return
-        for record in (*scope, self._catalogue.guest):
+        # What the guest wants is repeated in whatever sentence names it, of whichever record.
+        wanted = [(m.record, m.slot) for m in own if m.record == self._catalogue.guest]
+        if wanted and not (len(wanted) > 1 and sentence.open):
+            self._unnamed.append(wanted)
+        for record in scope:
             choices = [(m.record, m.slot) for m in own if m.record == record]
             if choices and not (len(choices) > 1 and sentence.open):
                 self._unnamed.append(choices)
