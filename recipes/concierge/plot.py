@@ -1,6 +1,6 @@
-"""Draw the loss and value_start_accuracy of a run.
+"""Draw how the models were trained: loss, value_start_accuracy, and how the rate transfers.
 
-``python -m recipes.concierge.plot --work build/concierge --out training.png``
+``python -m recipes.concierge.plot --work build/concierge --out docs/images/concierge-training.png``
 """
 
 from __future__ import annotations
@@ -8,32 +8,68 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
+
+from .data import DataError
+from .model import SHAPES
+from .probes import PROBES
+from .sweep import read_sweeps
+
+COLOURS = {"concierge": "#1f4e79", "concierge-draft": "#c55a11", "concierge unscaled": "#7f7f7f"}
+NAMES = {
+    "lookup": "look-ups, 3 records x 4 slots",
+    "long_seen": "long answers, services seen",
+    "short_seen": "human turns, services seen",
+    "short_unseen": "human turns, services never seen",
+}
 
 
-def draw(log: Path, out: Path) -> None:
-    """Read ``log.jsonl`` of a run and draw both curves over the tokens seen."""
+def read_log(work: Path, model: str) -> list[dict[str, Any]]:
+    """Return the reports of a run in their order; a resumed run may have repeated some."""
+    path = work / "runs" / model / "log.jsonl"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: run python -m recipes.concierge.train first")
+    entries = {e["steps"]: e for e in map(json.loads, path.read_text().splitlines())}
+    return [entries[steps] for steps in sorted(entries)]
+
+
+def draw(work: Path, out: Path) -> None:
+    """Draw both runs and the sweeps of a work folder."""
     from matplotlib.figure import Figure
 
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    tokens = [entry["tokens"] / 1e6 for entry in entries]
-    figure = Figure(figsize=(9, 3.4), dpi=80, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(tokens, [entry["loss"] for entry in entries], color="black")
-    left.set(title="training loss of answer tokens", xlabel="million tokens", ylim=(0, 4))
-    for name in ("lookup1", "lookup3", "seen", "unseen"):
-        right.plot(tokens, [entry[name] for entry in entries], label=name)
-    right.set(title="value_start_accuracy, held out", xlabel="million tokens", ylim=(0, 1))
-    right.legend()
+    figure = Figure(figsize=(12, 3.6), dpi=90, layout="constrained")
+    loss, starts, rates = figure.subplots(1, 3)
+    for model in SHAPES:
+        entries = read_log(work, model)
+        tokens = [entry["tokens"] / 1e6 for entry in entries]
+        loss.plot(tokens, [e["loss"] for e in entries], color=COLOURS[model], label=model)
+        if model == "concierge":
+            for probe in PROBES:
+                starts.plot(tokens, [e[probe] for e in entries], label=NAMES[probe])
+    loss.set(title="loss of answer tokens", xlabel="million tokens", ylabel="nats", ylim=(0, 4))
+    starts.set(title="first token of a value right, held out", xlabel="million tokens")
+    starts.set(ylim=(0, 1), ylabel="share (concierge)")
+    starts.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
+    for name, losses in read_sweeps(work).items():
+        best = min(losses, key=losses.__getitem__)
+        rates.plot(list(losses), list(losses.values()), "o-", color=COLOURS[name], label=name)
+        rates.plot([best], [losses[best]], "*", markersize=14, color=COLOURS[name])
+    rates.set(title="short runs: the best rate (star) transfers", xlabel="rate", ylabel="nats")
+    rates.set_xscale("log", base=2)
+    for axes in (loss, starts, rates):
+        axes.legend(fontsize=8, frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
 
 
 def main() -> None:
-    """Draw one run."""
+    """Draw one work folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    draw(options.work / "run" / "log.jsonl", options.out)
+    draw(options.work, options.out)
 
 
 if __name__ == "__main__":
