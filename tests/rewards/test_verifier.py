@@ -361,3 +361,23 @@ def test_a_misspelt_name_is_invented(letter: int) -> None:
     assert verifier.check("The city of Bluedoor Salon is Porto.").score == 1.0
     assert verifier.check(f"The city of {name} Salon is Porto.").invented
     assert verifier.check(f"{name} Salon is in Porto.").invented
+
+
+def test_the_address_of_the_venue_is_an_address() -> None:
+    text = (
+        "Night Choir is an event. For Night Choir the venue is Town Hall. "
+        "For Night Choir the address is 3 Park Street.\n"
+        "For the guest the number of tickets is 5."
+    )
+    messages = chat("Where is it?", text)
+    verifier = FactsVerifier(messages, [need("Night Choir", "address", "3 Park Street")])
+    assert verifier.check("The address of the venue is 3 Park Street.").score == 1
+    assert verifier.check("The venue of the event is 3 Park Street.").wrong
+
+
+def test_what_the_guest_wants_may_be_repeated_with_any_record() -> None:
+    wanted = [need("the guest", "number of people", "4"), need("the guest", "city", "Porto")]
+    verifier = FactsVerifier(chat("A table for four in Porto, please."), wanted)
+    answer = "Shall I book Blue Door in Porto for 4 people?"
+    assert verifier.check(answer).missing == ()
+    assert verifier.check("Shall I book Blue Door?").missing == tuple(wanted)

@@ -177,12 +177,21 @@ class Speaker:
                 several = "are" in between and self._tokens[phrase.start - 1].key in ("and", "the")
                 if not (copula or adjacent) or several:
                     return None
-                slot = next(m.slot for m in phrase.meanings if m.kind == "slot")
+                slot = self._whose_slot(found, phrase)
                 return None if slot in _PREPOSITIONS else slot
             if not any(m.kind in ("name", "noun") for m in phrase.meanings):
                 return None
             at = phrase.start
         return None
+
+    def _whose_slot(self, found: Sequence[Found[Meaning]], phrase: Found[Meaning]) -> str:
+        """The slot that a phrase names; in "the address of the venue" it is the address."""
+        start = phrase.start
+        while start and self._tokens[start - 1].key in ("of", "the"):
+            start -= 1
+        before = next((f for f in found if f.end == start < phrase.start - 1), phrase)
+        meanings = (*before.meanings, *phrase.meanings)
+        return next(m.slot for m in meanings if m.kind == "slot")
 
     def _slot_after(
         self, found: Sequence[Found[Meaning]], i: int, sentence: Sentence
