@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gzip
-import json
 import logging
 import random
 import sys
@@ -17,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .datafiles import DataError, data_folder, read_prepared, verify, write_prepared
 from .dialogues import (
-    DataError,
     Dialogue,
     Record,
     Turn,
     Value,
     collect_pools,
-    data_folder,
     keep_required_needs,
     read_dialogues,
 )
@@ -69,9 +66,7 @@ def build_corpus() -> Corpus:
 
 def save_corpus(corpus: Corpus, path: Path) -> None:
     """Write the corpus as gzipped JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(path, "wt", encoding="utf-8") as out:
-        json.dump(dataclasses.asdict(dataclasses.replace(corpus, banks={})), out)
+    write_prepared(dataclasses.asdict(dataclasses.replace(corpus, banks={})), path)
 
 
 def _pairs(pairs: list[list[Any]]) -> list[tuple[str, Any]]:
@@ -103,14 +98,8 @@ def _dialogue(raw: dict[str, Any]) -> Dialogue:
 
 
 def load_corpus(work: Path) -> Corpus:
-    """Read the corpus and the templates of a work folder; raise DataError where there are none."""
-    path = work / CORPUS
-    if not path.is_file():
-        raise DataError(
-            f"{path} does not exist: run python -m recipes.concierge.data --out {path.parent}"
-        )
-    with gzip.open(path, "rt", encoding="utf-8") as source:
-        raw = json.load(source)
+    """Read the corpus and the templates of a work folder; raise DataError where one is missing."""
+    raw = read_prepared(work / CORPUS)
     parts = {part: [_dialogue(d) for d in raw[part]] for part in ("train", "seen", "unseen")}
     mined = load_templates(work / TEMPLATES)
     banks = {part: Bank(mined, part) for part in ("train", "held", "unseen")}
@@ -167,8 +156,8 @@ SETS = ("lookup", "short_seen", "short_unseen", "long_seen", "long_unseen")
 def held_out_episode(corpus: Corpus, name: str, rng: random.Random) -> Episode | None:
     """Return a held-out episode of a set of SETS, with held-out values; None where it is unfit.
 
-    ``lookup`` has three records of four slots, ``short`` sets are human dialogues, ``long`` ones are
-    composed from held-out templates; ``unseen`` means services that training never saw.
+    ``lookup`` has three records of four slots, ``short`` sets are human dialogues, ``long`` ones
+    are composed from held-out templates; ``unseen`` means services that training never saw.
     """
     if name == "lookup":
         return lookup_episode(corpus.held_pools, Limits(3, 4, 8), 0.2, rng, exact=True)
@@ -195,9 +184,15 @@ def main() -> int:
     """Prepare the corpus and the templates, and say what is in them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for corpus and templates")
-    out = parser.parse_args().out
+    parser.add_argument(
+        "--allow-other-data", action="store_true", help="go on with other dialogues knowingly"
+    )
+    options = parser.parse_args()
+    out: Path = options.out
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
+        if not options.allow_other_data:
+            verify(data_folder())
         corpus, mined = build_corpus(), mine(read_splits())
     except DataError as error:
         log.error("%s", error)

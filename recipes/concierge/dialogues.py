@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -12,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .datafiles import raw_dialogues
 from .values import RELATIVE_DATE, kind_of, pool_of, surface_forms
 
 NAME_SLOTS = {
@@ -47,10 +45,6 @@ TRAVEL = (
 TITLED = re.compile(r"(?<=\d)(?:St|Nd|Rd|Th)\b|(?<=\w')[ST]\b")
 STATED = {"INFORM", "OFFER", "CONFIRM"}
 COUNT = "INFORM_COUNT"
-
-
-class DataError(Exception):
-    """The data folder is not set or not complete."""
 
 
 @dataclass(slots=True)
@@ -106,32 +100,11 @@ class Dialogue:
     records: list[Record]
 
 
-def data_folder() -> Path:
-    """Return the folder named by TENFOLD_DATA, or raise DataError saying what is missing."""
-    named = os.environ.get("TENFOLD_DATA")
-    if not named:
-        raise DataError("TENFOLD_DATA is not set: point it at the folder that holds dialogue/")
-    folder = Path(named)
-    missing = [s for s in ("train", "dev", "test") if not sgd_path(folder, s).is_file()]
-    if missing:
-        raise DataError(
-            f"{folder} lacks " + ", ".join(f"dialogue/sgd-{s}.jsonl.gz" for s in missing)
-        )
-    return folder
-
-
-def sgd_path(folder: Path, split: str) -> Path:
-    """Return the path of one split of the Schema-Guided Dialogue data."""
-    return folder / "dialogue" / f"sgd-{split}.jsonl.gz"
-
-
 def read_dialogues(folder: Path, split: str) -> Iterator[Dialogue]:
     """Yield the dialogues of a split that are all about travel, with their values cut out."""
-    with gzip.open(sgd_path(folder, split), "rt", encoding="utf-8") as lines:
-        for line in lines:
-            raw = json.loads(line)
-            if all(service.startswith(TRAVEL) for service in raw["services"]):
-                yield cut_values(raw)
+    for raw in raw_dialogues(folder, split):
+        if all(service.startswith(TRAVEL) for service in raw["services"]):
+            yield cut_values(raw)
 
 
 class _Cutter:

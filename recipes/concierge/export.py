@@ -10,14 +10,16 @@ import argparse
 import json
 import logging
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
-from .data import DataError
+from .checkpoint import check_tokenizer, newest_checkpoint, read_state
+from .datafiles import DataError
 from .model import SHAPES, build_model, llama_config, plain_weights
-from .train import newest_checkpoint, read_state
 
 log = logging.getLogger(__name__)
 TOKENIZER_FILES = (
@@ -44,6 +46,9 @@ def export(run: Path, tokenizer: Path, out: Path, name: str) -> None:
         raise DataError(f"{run} holds no checkpoint: run python -m recipes.concierge.train first")
     tensors = load_file(checkpoint / "model.safetensors")
     vocabulary = tensors["model.embed_tokens.weight"].shape[0]
+    state = read_state(checkpoint / "model.safetensors")
+    trained_with = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    check_tokenizer(trained_with, state, vocabulary, checkpoint)
     shape = SHAPES[name]
     model = build_model(shape, vocabulary, seed=0)
     model.load_state_dict(tensors, strict=False)
@@ -59,14 +64,13 @@ def export(run: Path, tokenizer: Path, out: Path, name: str) -> None:
     (out / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n")
     for file in TOKENIZER_FILES:
         shutil.copyfile(tokenizer / file, out / file)
-    state = read_state(checkpoint / "model.safetensors")
     size = (out / "model.safetensors").stat().st_size / 1e6
     log.info(
         "%s: %.1f MB, %d steps, %.2fM tokens", out, size, state["steps"], state["seen_tokens"] / 1e6
     )
 
 
-def main() -> None:
+def main() -> int:
     """Export the newest checkpoint of a model."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -77,8 +81,13 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = options.work / "runs" / options.model
-    export(run, options.work / "tokenizer", options.out, options.model)
+    try:
+        export(run, options.work / "tokenizer", options.out, options.model)
+    except DataError as error:
+        log.error("%s", error)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,9 +7,7 @@ the facts would not tell (other values, dates, superlatives) are left out.
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
 import logging
 import random
 import re
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .dialogues import DataError, data_folder, sgd_path
+from .datafiles import SPLITS, data_folder, raw_dialogues, read_prepared, write_prepared
 from .schemas import SERVICES, template_words
 from .template_rules import HOLE, cut_template, is_neutral, trim
 from .values import hash_bucket, kind_of
@@ -197,15 +195,13 @@ def read_splits(limit: int | None = None) -> dict[str, list[dict[str, Any]]]:
     """Read the raw dialogues of all splits, or the first ``limit`` of each."""
     folder = data_folder()
     splits = {}
-    for split in ("train", "dev", "test"):
-        with gzip.open(sgd_path(folder, split), "rt", encoding="utf-8") as lines:
-            splits[split] = [json.loads(line) for line in itertools.islice(lines, limit)]
+    for split in SPLITS:
+        splits[split] = list(itertools.islice(raw_dialogues(folder, split), limit))
     return splits
 
 
 def save_templates(mined: Mined, path: Path) -> None:
     """Write the templates as gzipped JSON, the same bytes for the same templates."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     written = {
         part: [
             [key.noun, key.role, list(key.slots), dict(sorted(texts.items()))]
@@ -213,16 +209,12 @@ def save_templates(mined: Mined, path: Path) -> None:
         ]
         for part, counts in (("train", mined.train), ("unseen", mined.unseen))
     }
-    path.write_bytes(gzip.compress(json.dumps(written).encode(), mtime=0))
+    write_prepared(written, path)
 
 
 def load_templates(path: Path) -> Mined:
     """Read what ``save_templates`` wrote; raise DataError where there is none."""
-    if not path.is_file():
-        raise DataError(
-            f"{path} does not exist: run python -m recipes.concierge.data --out {path.parent}"
-        )
-    raw = json.loads(gzip.decompress(path.read_bytes()))
+    raw = read_prepared(path)
     parts = {
         part: {Key(n, r, tuple(slots)): Counter(texts) for n, r, slots, texts in raw[part]}
         for part in ("train", "unseen")

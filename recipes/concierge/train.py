@@ -11,8 +11,8 @@ import argparse
 import json
 import logging
 import math
-import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import distributed, multiprocessing
@@ -28,7 +28,16 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from .batches import Batch, EpisodeStream
-from .data import Corpus, DataError, load_corpus
+from .checkpoint import (
+    check_tokenizer,
+    drop_entries_after,
+    fingerprint,
+    newest_checkpoint,
+    read_state,
+    replace_checkpoint,
+)
+from .data import Corpus, load_corpus
+from .datafiles import DataError
 from .model import SHAPES, Scaling, build_model
 from .optimizer import MixedOptimizer
 from .probes import probe_batches, value_start_accuracy
@@ -143,7 +152,21 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint; the old one stays until the new one is complete."""
-        new, kept = self.folder / "checkpoint.new", self.folder / "checkpoint"
+        try:
+            self._write(self.folder / "checkpoint.new")
+        except (OSError, SafetensorError) as error:
+            kept = newest_checkpoint(self.folder)
+            step = read_state(kept / "model.safetensors")["steps"] if kept else 0
+            raise DataError(
+                f"the checkpoint of step {self.steps} could not be written ({error}): make room, "
+                f"and start again to go on from step {step}" + (f", kept in {kept}" if kept else "")
+            ) from error
+        if self.rank == 0:
+            replace_checkpoint(self.folder)
+        self._wait()
+
+    def _write(self, new: Path) -> None:
+        """Write what this process keeps into ``new`` and wait until all have."""
         if self.rank == 0:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
@@ -153,17 +176,10 @@ class Run:
         (new / f"stream-{self.rank}.json").write_text(stream)
         if self.rank == 0:
             state = {"steps": self.steps, "seen_tokens": self.seen_tokens, "seconds": self.seconds}
-            state["world"] = self.world
+            state |= {"world": self.world, "tokenizer": fingerprint(self.stream.tokenizer)}
             tensors = {k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
             metadata = {"state": json.dumps(state), "format": "pt"}
             save_file(tensors, new / "model.safetensors", metadata=metadata)
-        self._wait()
-        if self.rank == 0:
-            old = self.folder / "checkpoint.old"
-            shutil.rmtree(old, ignore_errors=True)
-            if kept.exists():
-                os.replace(kept, old)
-            os.replace(new, kept)
         self._wait()
 
     def _wait(self) -> None:
@@ -181,24 +197,17 @@ class Run:
                 f"{path} was written by {state['world']} processes: resume with as many "
                 "(--processes), or move the folder away to begin anew"
             )
-        self.model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
+        tensors = load_file(path / "model.safetensors")
+        rows = len(tensors["model.embed_tokens.weight"])
+        check_tokenizer(self.stream.tokenizer, state, rows, path)
+        self.model.load_state_dict(tensors, strict=False)
         self.optimizer.restore(load_file(path / f"optimizer-{self.rank}.safetensors"))
         self.steps, self.seen_tokens = int(state["steps"]), int(state["seen_tokens"])
         self.seconds = float(state["seconds"])
         self.stream.restore(json.loads((path / f"stream-{self.rank}.json").read_text()))
+        if self.rank == 0:
+            drop_entries_after(self.folder / "log.jsonl", self.steps)
         return True
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the last complete checkpoint of a run; a kill may have left it under its old name."""
-    found = (folder / name for name in ("checkpoint", "checkpoint.old"))
-    return next((path for path in found if (path / "model.safetensors").is_file()), None)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Return the counters kept in a checkpoint's header."""
-    with safe_open(path, "pt") as opened:
-        return json.loads(opened.metadata()["state"])
 
 
 def report(run: Run, probes: dict[str, list[Batch]], loss: float) -> dict[str, Any]:
@@ -269,8 +278,16 @@ def parse_settings() -> tuple[Settings, Path, int]:
 
 
 def work_in_process(rank: int, settings: Settings, work: Path, world: int) -> None:
-    """Train or resume, as one of ``world`` processes."""
+    """Train or resume, as one of ``world`` processes; exit with 2 where that cannot be."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        _train_or_resume(rank, settings, work, world)
+    except DataError as error:
+        log.error("%s", error)
+        sys.exit(2)
+
+
+def _train_or_resume(rank: int, settings: Settings, work: Path, world: int) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     folder = work / "runs" / settings.model
@@ -297,7 +314,10 @@ def main() -> None:
     if processes == 1:
         work_in_process(0, settings, work, 1)
     else:
-        multiprocessing.spawn(work_in_process, (settings, work, processes), nprocs=processes)
+        try:
+            multiprocessing.spawn(work_in_process, (settings, work, processes), nprocs=processes)
+        except multiprocessing.ProcessExitedException as error:
+            sys.exit(error.exit_code)  # the process has said why
 
 
 if __name__ == "__main__":

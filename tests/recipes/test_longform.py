@@ -10,36 +10,8 @@ from recipes.concierge.episodes import Episode, Limits
 from recipes.concierge.longform import long_episode, rough_tokens
 from recipes.concierge.longform_phrases import EVERYTHING
 from recipes.concierge.lookups import lookup_episode
-from recipes.concierge.templates import Bank, Key, Mined
 
-POOLS = {
-    "restaurant_name": ["Blue Door", "The Copper Pot", "Nine Lanterns", "Ox", "Salt", "Red Tent"],
-    "hotel_name": ["Harbour House", "Hotel Linden", "Inn One", "Pier", "Grand", "Elm Court"],
-    "attraction_name": ["Glass Museum", "Old Mill", "Tower", "Zoo", "Lake", "Dome"],
-    "event_name": ["Night Choir", "River Run", "Reds Vs Blues", "Alma", "Jay", "Song Day"],
-    "movie_name": ["Sea", "Coral", "Winter", "Two Roads", "Harvest", "Iron Bridge"],
-    "airlines": ["North Air", "Blue Wings", "East Air", "Delta", "Lark", "Sunjet"],
-    "car_name": ["Panda", "Amazon", "Civic", "Polo", "Fiesta", "Clio"],
-    "doctor_name": ["Ada Stone", "Ben Ray", "Cy Holm", "Di Fox", "Ed Moss", "Flo Hill"],
-    "dentist_name": ["Bright Smile", "Dent", "Pearl", "Ivory", "Molar", "Crown"],
-    "stylist_name": ["Curl Up", "Shear", "Bob", "Fringe", "Wave", "Strand"],
-    "city": ["Oslo", "Porto", "Turin", "Bergen", "Lyon", "Ghent", "Bath", "Graz"],
-    "street_address": [f"{n} Mill Lane" for n in range(10, 20)],
-    "venue_address": [f"{n} Park Street" for n in range(10, 20)],
-    "venue": ["Town Hall", "Arena", "The Barn", "Opera", "Club", "Dome Hall"],
-}
-NAMED = ["How about {name}?", "I found {name} in {city}.", "There is {name} at {address}."]
-INFORM = ["It is in {city}.", "The address is {address}.", "You can call {phone number}."]
-
-
-def bank(part: str = "train") -> Bank:
-    found = Mined()
-    for counts in (found.train, found.unseen):
-        for role, texts in (("offer", NAMED), ("confirm", NAMED), ("inform", INFORM)):
-            for text in texts:
-                slots = tuple(sorted(re.findall(r"\{([a-z ]+)\}", text)))
-                counts[Key("", role, slots)][text] = 4
-    return Bank(found, part)
+from .made_up import POOLS, bank
 
 
 def drawn(part: str, limits: Limits, count: int = 60) -> list[Episode]:
@@ -145,11 +117,9 @@ def test_articles_suit_the_values_after_them():
 
 def test_composed_lookups_say_what_they_require():
     rng = random.Random(2)
-    pools = {**POOLS, "cuisine": ["Thai", "Greek"], "price_range": ["cheap"]}
-    pools |= {"car_type": ["Compact"], "pickup_location": ["Central Station"]}
     kinds = set()
     for _ in range(100):
-        for message in lookup_episode(pools, Limits(3, 5, 8), 0.3, rng).messages:
+        for message in lookup_episode(POOLS, Limits(3, 5, 8), 0.3, rng).messages:
             kinds.add(message.kind)
             assert all(value.lower() in message.text.lower() for _, _, value in message.required)
     assert {"value", "two", "reverse", "list", "recap", "compare"} <= kinds

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from recipes.concierge.dialogues import DataError
+from recipes.concierge.datafiles import DataError
 from recipes.concierge.template_rules import cut_template, repair, trim
 from recipes.concierge.templates import (
     Bank,
