@@ -85,15 +85,20 @@ RAW = raw(
 )
 
 
-def bank(part: str = "train") -> Bank:
-    """Return templates for every noun; ``unseen`` ones are all there, whatever their hash."""
+def mined() -> Mined:
+    """Return templates for every noun."""
     found = Mined()
     for counts in (found.train, found.unseen):
         for role, texts in (("offer", NAMED), ("confirm", NAMED), ("inform", INFORM)):
             for text in texts:
                 slots = tuple(sorted(re.findall(r"\{([a-z ]+)\}", text)))
                 counts[Key("", role, slots)][text] = 4
-    return Bank(found, part)
+    return found
+
+
+def bank(part: str = "train") -> Bank:
+    """Return the templates of a part; ``unseen`` ones are all there, whatever their hash."""
+    return Bank(mined(), part)
 
 
 def small_corpus(dialogues: list[Dialogue] | None = None) -> Corpus:
