@@ -4,8 +4,8 @@
 dstc8-schema-guided-dialogue from GitHub; ``--from FOLDER`` takes a clone, or the zip file, that is
 already here. The result, ``DATA/dialogue/sgd-{train,dev,test}.jsonl.gz``, has the files of the
 dataset that this recipe was made with, so that its checksums hold; ``--everything`` takes them all.
-The data are licensed CC BY-SA 4.0, and so are weights trained on them. The conversion is tested,
-down to the lines of the dataset; the download itself has only been tried against a local server.
+The data are licensed CC BY-SA 4.0, and so are weights trained on them. The conversion is tested on
+dialogues made up in the published form; the download has only been tried against a local server.
 """
 
 from __future__ import annotations

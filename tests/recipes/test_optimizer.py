@@ -111,6 +111,7 @@ def distance(one: list[torch.Tensor], two: list[torch.Tensor]) -> float:
     return sum((a - b).square().sum().item() for a, b in zip(one, two, strict=True)) ** 0.5
 
 
+@pytest.mark.timeout(300)  # starts processes, which is slow on busy cores
 def test_two_processes_train_as_one_with_all_their_rows(tmp_path, monkeypatch):
     monkeypatch.setitem(SHAPES, "tiny", TINY)
     multiprocessing.spawn(train_in_process, (tmp_path,), nprocs=2)
