@@ -19,10 +19,11 @@ from .delexical import Part, Place, Prompt, delexicalise, fill
 from .episodes import Episode
 
 EPISODES = 6000
-TRIED = 10  # neighbours among which the first is taken whose values are all there
+TRIED = 20  # neighbours among which the first is taken whose values are all there
 ORDER = 4
 LONGEST = 200  # tokens of an n-gram answer
-WEIGHTS = {"request": 1.0, "slots": 1.5, "facts": 0.4, "rules": 0.6, "count": 1.0}
+WEIGHTS = {"request": 1.0, "slots": 3.0, "facts": 0.3, "rules": 1.2, "count": 1.0}
+START, END = "<start>", "<end>"
 _WORDS = re.compile(r"[a-z']+|\?")
 _TOKENS = re.compile(r"\s?[\w'-]+|\s?[^\w\s]|\s")
 
@@ -32,7 +33,7 @@ class Example:
     """A training answer without its values, and what its conversation looked like."""
 
     features: Mapping[str, float]
-    kind: str
+    about: str  # the kind of answer and the noun
     parts: tuple[Part, ...]
 
 
@@ -45,7 +46,9 @@ def examples_of(episodes: Iterable[Episode]) -> list[Example]:
             if message.role == "assistant" and message.kind and message.required:
                 prompt = Prompt.of(chat[:position])
                 parts = delexicalise(message.text, message.values, message.required, prompt)
-                found.append(Example(features(prompt), message.kind, tuple(parts)))
+                noun = prompt.records[0].noun if prompt.records else ""
+                about = f"{message.kind} {noun}"
+                found.append(Example(features(prompt), about, tuple(parts)))
     return found
 
 
@@ -101,47 +104,47 @@ class Nearest:
         return {f: w * self.rarity[f] for f, w in found.items() if self.rarity.get(f)}
 
     def find(self, prompt: Prompt, count: int = TRIED) -> list[Example]:
-        """Return the nearest examples, the first drawn of equals first."""
+        """Return the nearest examples, of equals and where none is like it the first drawn."""
         scores: dict[int, float] = defaultdict(float)
         for feature, weight in self._weigh(features(prompt)).items():
             for number, other in self.index.get(feature, ()):
                 scores[number] += weight * other
         best = sorted(scores, key=lambda number: (-scores[number], number))[:count]
-        return [self.examples[number] for number in best]
+        return [self.examples[number] for number in best] or list(self.examples[:count])
 
     def answer(self, prompt: Prompt) -> str:
         """Return the nearest answer all of whose values can be replaced; where none of the first
-        few is like that, what can be said of the very nearest."""
+        few is like that, the one that lacks fewest, without the sentences that lack any."""
         filled = [fill(example.parts, prompt) for example in self.find(prompt)]
-        whole = next((text for text, missing in filled if not missing), None)
-        return whole or next((text for text, _ in filled if text), "")
+        said = [(missing, text) for text, missing in filled if text]
+        return min(said, key=lambda item: item[0])[1] if said else ""
 
 
 class NGram:
-    """A back-off model of the answers of one kind, decoded greedily."""
+    """A back-off model of the answers of one kind about one noun, decoded greedily."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.counts: dict[str, dict[tuple[Part, ...], Counter[Part]]] = {}
         for example in examples:
-            counts = self.counts.setdefault(example.kind, defaultdict(Counter))
-            tokens = [*[""] * (ORDER - 1), *tokens_of(example.parts), ""]
+            counts = self.counts.setdefault(example.about, defaultdict(Counter))
+            tokens = [*[START] * (ORDER - 1), *tokens_of(example.parts), END]
             for at in range(ORDER - 1, len(tokens)):
-                for back in range(ORDER):
+                for back in range(1, ORDER):
                     counts[tuple(tokens[at - back : at])][tokens[at]] += 1
 
-    def answer(self, kind: str, prompt: Prompt) -> str:
-        """Take the likeliest token until the end. What the conversation lacks is passed over, and
-        so is what would say four tokens again or a value twice."""
-        counts = self.counts.get(kind, {})
-        tokens: list[Part] = [""] * (ORDER - 1)
+    def answer(self, about: str, prompt: Prompt) -> str:
+        """Take the likeliest token until the end. Passed over is what the conversation lacks, a
+        value that was said before, and what would say the same four tokens again."""
+        counts = self.counts.get(about, {})
+        tokens: list[Part] = [START] * (ORDER - 1)
         seen: set[tuple[Part, ...]] = set()
         while len(tokens) < LONGEST:
             token = self._next(counts, tokens, seen, prompt)
-            if token == "":
+            if token == END:
                 break
             tokens.append(token)
             seen.add(tuple(tokens[-ORDER:]))
-        return fill(tokens, prompt)[0]
+        return fill([t for t in tokens if t != START], prompt)[0]
 
     def _next(
         self,
@@ -151,17 +154,15 @@ class NGram:
         prompt: Prompt,
     ) -> Part:
         for back in reversed(range(1, ORDER)):
-            context = tuple(tokens[-back:])
-            for token, _ in sorted(
-                counts.get(context, Counter()).items(), key=lambda item: (-item[1], str(item[0]))
-            ):
-                again = (*tokens[1 - ORDER :], token) in seen
-                said = isinstance(token, Place) and (
-                    (token.slot != "" and token in tokens) or prompt.value(token) is None
-                )
-                if token == "" or not (again or said):
-                    return token
-        return ""
+            following = counts.get(tuple(tokens[-back:]), Counter[Part]())
+            for token in sorted(following, key=lambda t: (-following[t], str(t))):
+                if isinstance(token, Place):
+                    if not prompt.holds(token) or (token.slot and token in tokens):
+                        continue
+                elif token != END and (*tokens[1 - ORDER :], token) in seen:
+                    continue
+                return token
+        return END
 
 
 def tokens_of(parts: Sequence[Part]) -> list[Part]:
@@ -182,5 +183,5 @@ class Baselines:
     def answers(self, chat: Sequence[Mapping[str, str]]) -> dict[str, str]:
         """Return the answer of each method to a conversation that ends with a request."""
         prompt = Prompt.of(chat)
-        kind = self.nearest.find(prompt, 1)[0].kind
-        return {"nearest": self.nearest.answer(prompt), "ngram": self.ngram.answer(kind, prompt)}
+        about = self.nearest.find(prompt, 1)[0].about
+        return {"nearest": self.nearest.answer(prompt), "ngram": self.ngram.answer(about, prompt)}

@@ -167,7 +167,7 @@ SETS = ("lookup", "short_seen", "short_unseen", "long_seen", "long_unseen")
 def held_out_episode(corpus: Corpus, name: str, rng: random.Random) -> Episode | None:
     """Return a held-out episode of a set of SETS, with held-out values; None where it is unfit.
 
-    ``lookup`` has three records of four slots, ``short`` sets are human dialogues, ``long`` ones are
+    ``lookup`` has three records of four slots, ``short`` sets are human dialogues, ``long`` are
     composed from held-out templates; ``unseen`` means services that training never saw.
     """
     if name == "lookup":

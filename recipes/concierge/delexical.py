@@ -115,6 +115,14 @@ class Prompt:
         alike = [v for v in fields.values() if kind_of_value(v) == place.kind != "text"]
         return alike[0] if len(alike) == 1 else None
 
+    def holds(self, place: Place) -> bool:
+        """Tell whether something stands at a place without taking another slot of its kind."""
+        if place.record == WANTED:
+            return self._wanted(place) is not None
+        if place.record >= len(self.records):
+            return False
+        return not place.slot or place.slot in dict(self.records[place.record].fields)
+
     def _wanted(self, place: Place) -> str | None:
         """Return what the guest wants: as the facts tell it, a value of the slot or else of the
         kind in what the user said last, or a record's value."""
