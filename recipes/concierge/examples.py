@@ -1,8 +1,8 @@
-"""Write held-out example prompts for the playground and print the model's answers to them.
+"""Write the playground's example prompts: held-out questions, drawn by lot.
 
-``python -m recipes.concierge.examples --work build/concierge --model FOLDER`` writes
-``FOLDER/examples.json``. Of seeds 2 to 15 the default, 6, is the one whose checkable prompts are
-all answered right: a first look should show what the model is for. Error rates are in its card.
+``python -m recipes.concierge.examples --model FOLDER`` reads ``FOLDER/questions.jsonl.gz`` and
+writes ``FOLDER/examples.json``. The seed alone decides, not whether a model answers them right:
+what a visitor sees first is a fair sample of what the model can do.
 """
 
 from __future__ import annotations
@@ -10,71 +10,82 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
+from tenfold.cli.held_out import FILE, HeldOut, HeldOutFile, read_held_out
+from tenfold.rewards.facts import GUEST, facts_of
 
-from .data import Corpus, load_corpus
-from .episodes import Message
-from .evaluate import greedy_answers
-from .facts import FactRecord, write_facts
-from .lookups import fresh_records
-from .phrases import NAMED_BY
+SEED = 1
+FACTS = 1200  # characters of facts that are still easily looked over
 
-# (title, noun, records, question); {n} is the last record's name, {w} its last slot
-PROMPTS: tuple[tuple[str, str, int, str], ...] = (
-    ("A hotel's phone number", "hotel", 1, "What is the phone number of {n}?"),
-    ("One of two restaurants", "restaurant", 2, "What is the {w} of {n}?"),
-    ("All the options", "restaurant", 3, "What restaurants do you have?"),
-    ("When does it start?", "event", 2, "When does {n} start?"),
-    ("A recommendation", "attraction", 2, "Can you recommend an attraction?"),
-    ("Everything about a flight", "flight", 2, "Tell me everything about {n}."),
-    ("The price of a car", "car", 2, "How much is {n}?"),
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An example to find: its set, its kinds, and a title with ``{noun}``."""
+
+    set: str
+    kinds: tuple[str, ...]
+    title: str
+
+
+WISHES = (
+    Wish("short_seen", ("inform",), "A question about a {noun}"),
+    Wish("short_seen", ("offer",), "A suggestion: a {noun}"),
+    Wish("short_unseen", ("confirm", "offer"), "A {noun}, of a service never trained on"),
+    Wish("long_seen", ("options",), "All the options: {noun}"),
+    Wish("long_seen", ("compare",), "Two compared: {noun}"),
+    Wish("long_seen", ("recap", "multi"), "The details of a {noun}"),
+    Wish("long_seen", ("itinerary",), "The whole plan"),
 )
-GREETING = {"title": "No facts yet", "messages": [{"role": "user", "content": "I need a hotel."}]}
+NO_FACTS = {"title": "No facts yet", "messages": [{"role": "user", "content": "I need a hotel."}]}
 
 
-def fitting(records: list[FactRecord], title: str, names: list[str]) -> bool:
-    """Tell whether all names are real ones and the facts hold what the title is about."""
-    priced = any("price" in words for words, _ in records[0].fields)
-    return all(r.name in names for r in records) and (priced or "price" not in title)
+def noun_of(question: HeldOut) -> str:
+    """Return the noun of the first record that is asked about."""
+    nouns = {r.name: r.noun for r in facts_of(question.messages).records if r.name != GUEST}
+    asked = (nouns[need.record] for need in question.required if need.record in nouns)
+    return next(asked, next(iter(nouns.values()), "guest's wish"))
 
 
-def examples(corpus: Corpus, seed: int) -> list[dict[str, object]]:
-    """Return the prompts, filled with held-out values."""
+def draw(questions: Sequence[HeldOut], wish: Wish, rng: random.Random) -> HeldOut | None:
+    """Return a question by lot, of those with moderate facts where there are any."""
+    found = [q for q in questions if q.set == wish.set and q.kind in wish.kinds]
+    moderate = [q for q in found if len(q.messages[0].content or "") <= FACTS]
+    return rng.choice(moderate or found) if found else None
+
+
+def titled(title: str, noun: str) -> str:
+    """Put the noun into a title."""
+    article = "an {noun}" if noun[0] in "aeiou" else "a {noun}"
+    text = title.replace("a {noun}", article).replace("{noun}", noun)
+    return text.replace("A " + noun, article.replace("{noun}", noun).capitalize())
+
+
+def examples(asked: HeldOutFile, seed: int) -> list[dict[str, Any]]:
+    """Return the prompts of ``seed``, and one without facts."""
     rng = random.Random(seed)
-    made: list[dict[str, object]] = []
-    for title, noun, count, question in PROMPTS:
-        records = fresh_records(noun, count, 4, corpus.held_pools, rng)
-        while not fitting(records, title, corpus.held_pools[NAMED_BY[noun][0]]):
-            records = fresh_records(noun, count, 4, corpus.held_pools, rng)
-        facts = Message("system", write_facts(records, []))
-        last = records[-1]
-        asked = question.replace("{n}", last.name).replace("{w}", last.fields[-1][0])
-        chat = [(facts.role, facts.text), ("user", asked)]
-        made.append({"title": title, "messages": [{"role": r, "content": t} for r, t in chat]})
-    return [*made, GREETING]
+    made: list[dict[str, Any]] = []
+    for wish in WISHES:
+        question = draw(asked.questions, wish, rng)
+        if question is None:
+            continue
+        chat = [{"role": m.role, "content": m.content} for m in question.messages]
+        made.append({"title": titled(wish.title, noun_of(question)), "messages": chat})
+    return [*made, NO_FACTS]
 
 
 def main() -> None:
-    """Write the examples and show how they are answered."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=6)
+    """Write the examples."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--model", type=Path, required=True, help="the model's folder")
+    parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
-    made = examples(load_corpus(options.work / "corpus.json.gz"), options.seed)
+    made = examples(read_held_out(options.model / FILE), options.seed)
     text = json.dumps(made, indent=2, ensure_ascii=False)
-    (options.model / "examples.json").write_text(text + "\n")
-    tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
-    chats = [example["messages"] for example in made]
-    for example, answer in zip(made, greedy_answers(model, tokenizer, chats), strict=True):
-        print(f"{example['title']}\n  {example['messages']}\n  model: {answer}\n")
+    (options.model / "examples.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
