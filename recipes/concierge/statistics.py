@@ -52,7 +52,7 @@ def draw_figure(lengths: dict[str, list[int]], out: Path) -> None:
         for kind in kinds:
             numbers = lengths.get(kind, [])
             label = short.get(kind, kind.removesuffix(" (long)"))
-            edges = range(0, (48 if axes is left else 300) + width, width)
+            edges = range(0, (69 if axes is left else 285) + width, width)
             weights = [100 / len(numbers)] * len(numbers)
             axes.hist(
                 numbers, bins=list(edges), weights=weights, histtype="step", label=label, lw=1.4
@@ -116,9 +116,10 @@ A distractor is another record that holds the slot asked for.
 {pool_table(corpus)}
 
 ## Overlap of the held-out sets with training
-The shipped questions leave out every question that requires a value counted in the last rows:
-values which a service keeps because people wrote them otherwise, such as "SF", are not replaced.
-The "also in training" templates of services never seen are sentences that people use of any
+The shipped questions leave out every one that requires a value counted in the last rows. Those are
+values that stay because people wrote them otherwise ("SF" for San Francisco), and names of services
+never seen that training has too.
+Templates of services never seen that are also in training are sentences that people use of any
 service ("Is there anything else?").
 
 {overlap_table(corpus, mined)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -154,6 +155,11 @@ def pool_table(corpus: Corpus) -> str:
     return f"{text}\n\nSmall pools, the same for both: {', '.join(shared)}."
 
 
+def said(dialogue: Dialogue) -> tuple[str, ...]:
+    """Return what is said in a dialogue, without its values."""
+    return tuple(re.sub(r"\{\d+\}", "_", turn.text) for turn in dialogue.turns)
+
+
 def overlap_table(corpus: Corpus, mined: Mined) -> str:
     """Count what of the held-out sets occurs in training."""
     ours = {text for counts in mined.train.values() for text in counts}
@@ -162,10 +168,10 @@ def overlap_table(corpus: Corpus, mined: Mined) -> str:
     known = training_values(corpus)
     names = {n: set(p) & set(corpus.held_pools[n]) for n, p in corpus.pools.items()}
     split = [n for n, p in corpus.pools.items() if p != corpus.held_pools[n]]
-    ids = {d.id for d in corpus.train}
+    texts = set(map(said, corpus.train))  # each split numbers its dialogues anew
     rows: list[tuple[object, ...]] = [
         ("held-out dialogues", len(corpus.seen) + len(corpus.unseen),
-         sum(d.id in ids for d in (*corpus.seen, *corpus.unseen))),
+         sum(said(d) in texts for d in (*corpus.seen, *corpus.unseen))),
         ("held-out values of pools that were split",
          sum(len(corpus.held_pools[n]) for n in split), sum(len(names[n]) for n in split)),
         ("held-out templates of services seen", len(ours - train), len((ours - train) & train)),
