@@ -12,7 +12,8 @@ from .facts import FactRecord
 from .template_rules import HOLE
 from .templates import NAME, Bank, Template
 
-PLAIN_SHARE = 0.2  # those for want of a template come on top
+PLAIN_ANSWERS = 0.35  # whole answers in the words of the facts: one steady way of saying it
+PLAIN_SHARE = 0.08  # of sentences elsewhere; those for want of a template come on top
 GENERIC_SHARE = 0.1
 EXTRA_SHARE = 0.3  # openers, and half as many closers
 ORDERED_SHARE = 0.8
@@ -63,7 +64,8 @@ class Composer:
 
     def __init__(self, bank: Bank, kind: str, rng: random.Random) -> None:
         self.bank, self.kind, self.rng = bank, kind, rng
-        self.ordered = rng.random() < ORDERED_SHARE
+        self.plain = rng.random() < PLAIN_ANSWERS
+        self.ordered = self.plain or rng.random() < ORDERED_SHARE
         self.text = ""
         self.values: list[tuple[int, int]] = []
         self.required: list[tuple[str, str, str]] = []
@@ -104,7 +106,7 @@ class Composer:
 
     def both(self, one: FactRecord, two: FactRecord, words: str) -> None:
         """Say one slot of two records in one sentence."""
-        form = phrases.BOTH[0] if self.rng.random() < 0.5 else self.rng.choice(phrases.BOTH[1:])
+        form = phrases.BOTH[0] if self.plain else self.rng.choice(phrases.BOTH)
         form = form.replace("{w}", words)
         holes = {"a": one.name, "b": two.name}
         holes |= {"v": dict(one.fields)[words], "u": dict(two.fields)[words]}
@@ -134,7 +136,7 @@ class Composer:
             few = set(left[: len(told)]) if self.ordered else set(left)
             return bool(told) and told <= few
 
-        if left and rng.random() < PLAIN_SHARE:
+        if left and (self.plain or rng.random() < PLAIN_SHARE):
             return _plain(left[0])
         if not named:
             template = self.bank.pick(

@@ -154,6 +154,23 @@ def plain_weights(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
     return folded
 
 
+def load_plain(model: LlamaForCausalLM, weights: dict[str, torch.Tensor]) -> None:
+    """Undo ``plain_weights``: begin ``model`` with the weights of an exported folder.
+
+    Raises KeyError or RuntimeError where they are those of another shape.
+    """
+    begun = {}
+    for name in model.state_dict():
+        if name == "lm_head.weight":
+            continue
+        plain = name.replace(".linear.", ".")
+        weight = weights[plain].float()
+        if plain != name:
+            weight = weight / model.get_submodule(name.removesuffix(".linear.weight")).multiplier
+        begun[name] = weight / model.readout if plain == "model.norm.weight" else weight
+    model.load_state_dict(begun, strict=False)
+
+
 @contextmanager
 def evaluating(model: LlamaForCausalLM) -> Iterator[None]:
     """Switch to evaluation without gradients, and back."""

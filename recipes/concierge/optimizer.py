@@ -9,7 +9,7 @@ from torch import distributed, nn
 
 
 def learning_rate_scale(
-    progress: float, warmup: float = 0.01, decay: float = 0.35, floor: float = 0.02
+    progress: float, warmup: float = 0.01, decay: float = 0.43, floor: float = 0.02
 ) -> float:
     """Return the share of the peak rate at ``progress``: warm-up, a plateau, a straight descent."""
     rising = (progress + 1e-4) / warmup

@@ -38,7 +38,7 @@ from .checkpoint import (
 )
 from .data import Corpus, load_corpus
 from .datafiles import DataError
-from .model import SHAPES, Scaling, build_model
+from .model import SHAPES, Scaling, build_model, load_plain
 from .optimizer import MixedOptimizer
 from .probes import probe_batches, value_start_accuracy
 
@@ -61,6 +61,7 @@ class Settings:
     prompt_weight: float = 0.2
     prompt_until: float = 0.6
     scaled: int = 1
+    begin: str = ""  # a folder of export.py to go on from, instead of fresh weights
     seed: int = 1
     save_minutes: float = 4.0
     report_minutes: float = 2.0
@@ -100,6 +101,8 @@ class Run:
         shape = SHAPES[settings.model]
         scaled = bool(settings.scaled)
         self.model = build_model(shape, tokenizer.get_vocab_size(), settings.seed, scaled)
+        if settings.begin:
+            self._begin_with(Path(settings.begin), tokenizer)
         self.body: Body = self.model.model
         if settings.compile:
             self.body = torch.compile(self.model.model, dynamic=False)
@@ -111,6 +114,20 @@ class Run:
         self.parameters = list(self.model.parameters())
         self.steps = self.seen_tokens = 0
         self.seconds = self._last_seconds = 0.0
+
+    def _begin_with(self, exported: Path, tokenizer: Tokenizer) -> None:
+        """Take the weights of an exported folder, which must have this tokenizer and shape."""
+        other = exported / "tokenizer.json"
+        if not other.is_file() or fingerprint(Tokenizer.from_file(str(other))) != fingerprint(
+            tokenizer
+        ):
+            raise DataError(f"--begin {exported} has not the tokenizer of this work folder")
+        try:
+            load_plain(self.model, load_file(exported / "model.safetensors"))
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            raise DataError(
+                f"--begin {exported} holds no {self.settings.model}: {error}"
+            ) from error
 
     @property
     def progress(self) -> float:

@@ -12,6 +12,7 @@ from recipes.concierge.model import (
     Shape,
     build_model,
     llama_config,
+    load_plain,
     plain_weights,
 )
 
@@ -59,6 +60,16 @@ def test_folded_weights_give_the_logits_of_the_scaled_model(shape, scaled):
         plain = plain_llama(model, shape, "sdpa")(tokens).logits
     assert ours.std() > 0.1  # else the next line says little
     torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_training_goes_on_from_folded_weights():
+    begun = shaken(WIDE)
+    other = build_model(WIDE, VOCABULARY, seed=4)
+    load_plain(other, plain_weights(begun))
+    for name, weight in begun.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], weight)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        load_plain(build_model(TINY, VOCABULARY, seed=4), plain_weights(begun))
 
 
 def test_packed_documents_do_not_see_each_other():
