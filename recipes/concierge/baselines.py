@@ -62,9 +62,9 @@ def features(prompt: Prompt) -> dict[str, float]:
     """Return weighted words of the last request, and the slots and nouns of facts and rules."""
     request = prompt.request
     known = {r.name for r in prompt.facts.records}
-    slots = {slot for r in prompt.facts.records for slot, _ in r.fields}
+    slots = sorted({slot for r in prompt.facts.records for slot, _ in r.fields})
     values = {v for r in prompt.facts.records for _, v in r.fields}
-    for value in sorted(known | values, key=len, reverse=True):
+    for value in sorted(known | values, key=lambda v: (-len(v), v)):
         mark = " _name_ " if value in known else " _value_ "
         request = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", mark, request, flags=re.IGNORECASE)
     words = ["^", *re.findall(r"_\w+_|[a-z']+|\?|\d", request.lower())]
