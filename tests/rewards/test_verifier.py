@@ -131,6 +131,29 @@ def test_values_belong_to_the_record_named(answer: str, right: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [
+        ("Blue Door is not in Porto, its rating isn't 4.5.", 0, 0),
+        ("Blue Door isn’t located in the city of Porto.", 0, 0),
+        ("Porto is not the city of Blue Door.", 0, 0),
+        ("I do not think Blue Door is in Porto.", 0, 0),
+        ("Blue Door is in Porto, not Lisbon.", 1, 0),
+        ("Blue Door is not in Lisbon but in Porto.", 1, 0),
+        ("Blue Door is not only in Porto, its rating is 4.5.", 2, 0),
+        ("Don't miss Blue Door in Porto.", 1, 0),
+        ("Not sure? Blue Door is in Porto.", 1, 0),
+        ("No, Blue Door is in Porto.", 1, 0),
+        ("Isn't Blue Door in Porto?", 1, 0),
+        ("Blue Door at $50 isn't dear.", 1, 0),
+        ("Blue Door does not take cards, and it is in Lisbon.", 0, 1),
+    ],
+)
+def test_what_a_value_is_not_counts_nothing(answer: str, right: int, wrong: int) -> None:
+    verdict = check(answer)
+    assert (verdict.right, len(verdict.wrong), verdict.invented) == (right, wrong, ()), verdict
+
+
+@pytest.mark.parametrize(
     ("answer", "count"),
     [
         ("Blue Door is in Lisbon.", 1),

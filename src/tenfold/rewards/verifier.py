@@ -18,6 +18,10 @@ from tenfold.rewards.statements import Speaker, Statement
 from tenfold.types import Message
 
 _NOT = {"no", "not", "without", "never", "neither", "nor", "cannot", "none"}
+_DENYING = {"not", "never", "neither", "nor", "cannot"}  # of a value; "no" may just open an answer
+# After "not" or "don't" they deny nothing: "not only in Porto", "don't miss Blue Door in Porto".
+_AFFIRMING = {"only", "just", "merely", "simply", "miss", "forget", "hesitate", "worry"}
+_CLAUSES = {"and", "but", "while", "whereas", "because", "so"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ class _Judge:
         return Verdict(len(required), len(right), missing, tuple(self._wrong.values()), invented)
 
     def _hear_value(self, sentence: Sentence, statement: Statement) -> None:
+        if not sentence.question and self._denied(sentence, statement.at):
+            return  # what a value is not says little of what it is
         catalogue = self._catalogue
         values = [m for m in statement.at.meanings if m.kind == "value"]
         scope = statement.scope.records
@@ -243,11 +249,35 @@ class _Judge:
         near = (*self._tokens[start : phrase.start], *self._tokens[phrase.end : phrase.end + 3])
         return any(t.key in _NOT or t.key.endswith("n't") for t in near)
 
+    def _denied(self, sentence: Sentence, phrase: Found[Meaning]) -> bool:
+        """Whether a value is said not to be: "isn't in Porto", "Porto is not the city"."""
+        tokens, at = self._tokens, phrase.start
+        opens = at == sentence.start or tokens[at - 1].key in _CLAUSES or self._stops(at)
+        while at > max(sentence.start, phrase.start - 7) and not self._stops(at):
+            at -= 1
+            if tokens[at].key in _CLAUSES:
+                break
+            if _denies(tokens[at].key) and tokens[at + 1].key not in _AFFIRMING:
+                return True
+        after = [t.key for t in tokens[phrase.end : min(phrase.end + 2, sentence.end)]]
+        return opens and (
+            after[:1] in (["isn't"], ["aren't"]) or after in (["is", "not"], ["are", "not"])
+        )
+
+    def _stops(self, at: int) -> bool:
+        """Whether punctuation lies before a token."""
+        gap = self._text[self._tokens[at - 1].end if at else 0 : self._tokens[at].start]
+        return bool(gap.strip(" \n\"'“‘"))
+
     def _blame(self, record: int, statement: Statement) -> None:
         first, last = self._tokens[statement.at.start], self._tokens[statement.at.end - 1]
         written = self._text[first.start : last.end]
         key = " ".join(t.key for t in self._tokens[statement.at.start : statement.at.end])
         self._wrong.setdefault((record, key), f"{written} ({self._catalogue.names[record]})")
+
+
+def _denies(key: str) -> bool:
+    return key in _DENYING or key.endswith("n't")
 
 
 class FactsReward:
