@@ -153,6 +153,63 @@ def test_what_a_value_is_not_counts_nothing(answer: str, right: int, wrong: int)
     assert (verdict.right, len(verdict.wrong), verdict.invented) == (right, wrong, ()), verdict
 
 
+PHONES = "408-971-8523, 510-222-1111"
+NEITHER = "Lisbon, Porto, 3.2, 4.5, $1,200, $50, 510-222-1111, 408-971-8523"
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [
+        (f"Porto, Lisbon, 4.5, 3.2, $50, $1,200, {PHONES}.", 0, 0),
+        (f"Blue Door and Red House: Porto, Lisbon, 4.5, 3.2, $50, $1,200, {PHONES}.", 8, 0),
+        (f"Blue Door and Red House: {NEITHER}.", 0, 8),
+        (f"Here are Blue Door and Red House.\n{NEITHER}.", 0, 8),
+        (f"Red House and Blue Door: {NEITHER}.", 8, 0),
+        ("Blue Door and Red House: Lisbon, 3.2, Porto, 4.5.", 0, 0),
+        ("Blue Door and Red House: Porto, 4.5, Lisbon, 3.2.", 4, 0),
+        ("The ratings of Blue Door and Red House are 3.2 and 4.5.", 0, 2),
+        ("Blue Door and Red House are in Lisbon and Porto and rated 4.5 and 3.2.", 2, 2),
+        ("Blue Door is in Porto, and Red House is in Lisbon, rated 3.2.", 3, 0),
+        ("It is in Porto, and rated 4.5.", 0, 0),
+        ("It is in Porto, and rated 4.5. I mean Blue Door.", 2, 0),
+        ("It is in Porto, and rated 4.5. I mean Red House.", 0, 0),
+    ],
+)
+def test_listed_values_come_in_the_order_of_the_names(answer: str, right: int, wrong: int) -> None:
+    verdict = check(answer)
+    assert (verdict.right, len(verdict.wrong), verdict.invented) == (right, wrong, ()), verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [
+        ("One, Two Inn and Old Mill are in Porto, Faro and Porto.", 3, 0),
+        ("Old Mill, Two Inn and One are in Porto, Faro and Porto.", 3, 0),
+        ("Two Inn, One and Old Mill are in Porto, Faro and Porto.", 1, 2),
+        ("Two Inn, Sun Inn and Old Mill are rated 4.5.", 3, 0),
+        ("Sun Inn, Two Inn and Old Mill are in Porto, Faro and Porto, rated 4.5.", 6, 0),
+    ],
+)
+def test_lists_of_three(answer: str, right: int, wrong: int) -> None:
+    cities = {"Sun Inn": "Porto", "Two Inn": "Faro", "Old Mill": "Porto"}
+    text = "\n".join(
+        f"{name} is a hotel. For {name} the city is {city}. For {name} the rating is 4.5."
+        for name, city in cities.items()
+    )
+    verifier = FactsVerifier(chat("Compare Sun Inn, Two Inn and Old Mill.", text))
+    verdict = verifier.check(answer.replace("One", "Sun Inn"))
+    assert (verdict.right, len(verdict.wrong), verdict.invented) == (right, wrong, ()), verdict
+
+
+def test_what_the_guest_wants_needs_no_name() -> None:
+    required = [
+        need("the guest", "number of people", "4"),
+        need("Blue Door", "city", "Porto"),
+        need("Red House", "city", "Lisbon"),
+    ]
+    assert FactsVerifier(chat("Hello"), required).check("For 4, in Porto.").right == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "count"),
     [

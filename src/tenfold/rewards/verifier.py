@@ -118,6 +118,7 @@ class _Judge:
         self._right: set[tuple[int, str]] = set()
         self._unnamed: list[list[tuple[int, str]]] = []  # values said without their slot
         self._wrong: dict[tuple[int, str], str] = {}
+        self._nobodys: dict[Sentence, list[Statement]] = {}  # said before anybody was named
 
     def hear(
         self,
@@ -136,6 +137,7 @@ class _Judge:
 
     def verdict(self, invented: tuple[str, ...]) -> Verdict:
         """The verdict on all that was heard."""
+        self._find_owners()
         required = self._catalogue.required
         right = self._right & required.keys()
         for choices in self._unnamed:
@@ -150,6 +152,12 @@ class _Judge:
         catalogue = self._catalogue
         values = [m for m in statement.at.meanings if m.kind == "value"]
         scope = statement.scope.records
+        if not scope and len(catalogue.subjects) > 1:  # said of nobody: only the guest's counts
+            self._nobodys.setdefault(sentence, []).append(statement)
+            own = [m for m in values if m.record == catalogue.guest]
+            if own:
+                self._credit(sentence, statement, own, scope)
+            return
         if not scope:  # nobody was named: it may be any record's, those in question first
             owners = {m.record for m in values if m.record != catalogue.guest}
             scope = tuple(owners & set(catalogue.subjects) or owners)
@@ -167,6 +175,20 @@ class _Judge:
             self._credit(sentence, statement, own, scope)
         elif not self._harmless(statement, values) and not statement.pending:
             self._blame(scope[0] if scope else values[0].record, statement)
+
+    def _find_owners(self) -> None:
+        """Credits sentences said before anybody was named, where all that they say is one
+        record's, and of no other, and the answer names that record."""
+        for sentence, statements in self._nobodys.items():
+            said = [s for s in statements if not s.pending and not self._is_talk(s)]
+            owners = set(self._catalogue.subjects)
+            for statement in said:
+                owners &= {m.record for m in statement.at.meanings if m.kind == "value"}
+            if len(owners) == 1 and all((owner, "") in self._right for owner in owners):
+                for s in said:
+                    own = [m for m in s.at.meanings if m.kind == "value" and m.record in owners]
+                    self._credit(sentence, s, own, tuple(owners))
+        self._nobodys.clear()
 
     def _credit(
         self, sentence: Sentence, statement: Statement, own: Sequence[Meaning], scope: Sequence[int]
