@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from tenfold.rewards.catalogue import Meaning
@@ -59,7 +60,7 @@ def respectively(
         )
         listed = all(
             adjacent(spoken[a].at.end, spoken[b].at.start)
-            for a, b in zip(places, places[1:], strict=False)
+            for a, b in pairwise(places)
         )
         for i, record in pairs:
             pending = spoken[i].pending or (not told_right and (open_end or not listed))

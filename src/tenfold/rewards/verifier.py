@@ -67,7 +67,7 @@ class FactsVerifier:
                 hint="write them in the system message, one record per line: "
                 '"Blue Door is a restaurant. For Blue Door the city is Porto."',
             )
-        self.required = tuple(requested(messages) if required is None else required)
+        self.required = tuple(requested(messages, facts) if required is None else required)
         self._catalogue = Catalogue(facts, self.required)
         others = [m.content or "" for m in messages if m.role not in ("system", "developer")]
         users = [m.content or "" for m in messages if m.role == "user"]
