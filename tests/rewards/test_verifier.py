@@ -57,13 +57,17 @@ def test_messages_without_facts_are_refused() -> None:
         ("time", "7:30 pm", ["7:30pm", "7:30 p.m.", "19:30", "7:30 PM", "7:30"]),
         ("time", "7 am", ["7:00 am", "07:00", "7 a.m."]),
         ("price", "$50", ["50 dollars", "$50.00", "$ 50", "50 USD", "50"]),
+        ("price", "$20", ["twenty dollars", "twenty"]),
+        ("price", "$25", ["twenty-five dollars"]),
+        ("number of rooms", "12", ["twelve"]),
         ("price", "$1200", ["$1,200", "1,200 dollars", "1200"]),
         ("date", "March 3rd",
          ["the 3rd of March", "March 3", "3rd March", "3 March", "Mar 3", "march 3rd", "the 3rd"]),
         ("number of stops", "2", ["two"]),
         ("address", "12 Main St., #4", ["12 main st #4"]),
         ("city", "San Jose", ["san jose", "SAN JOSE"]),
-        ("phone number", "408-971-8523", ["(408) 971-8523", "408 971 8523", "+1 408-971-8523"]),
+        ("phone number", "408-971-8523",
+         ["(408) 971-8523", "408 971 8523", "+1 408-971-8523", "4089718523"]),
     ],
 )  # fmt: skip
 def test_a_value_may_be_written_in_several_ways(slot: str, value: str, forms: list[str]) -> None:
@@ -101,7 +105,7 @@ def test_what_stands_nowhere_is_invented(answer: str) -> None:
     [
         "I'm glad to help. OK, the second one is better, I think. Is Tuesday fine?",
         "Here are two options: Blue Door and Red House.",
-        "There are 2 restaurants. The first one is Blue Door.",
+        "It takes twenty-five minutes. There are 2 restaurants. The first one is Blue Door.",
         "Blue Door's rating is 4.5 out of 5.",
         "A table for 4 people at Blue Door, in Porto!",
         "Sure! Would you like the Blue Door or Red House restaurant?",
@@ -123,6 +127,10 @@ def test_ordinary_talk_is_no_error(answer: str) -> None:
         ("The ratings of Blue Door and Red House are 4.5 and 3.2.", 2),
         ("Blue Door has live music and Red House has no live music.", 0),
         ("Blue Door is in Porto. Blue Door is in Porto.", 1),
+        ("Blue Door is cheaper than Red House at $50.", 1),
+        ("Red House has a lower rating than Blue Door, at 3.2.", 1),
+        ("Blue Door is cheaper than Red House. It is in Porto.", 1),
+        ("Blue Door has a higher rating than Red House's 3.2.", 1),
     ],
 )
 def test_values_belong_to_the_record_named(answer: str, right: int) -> None:

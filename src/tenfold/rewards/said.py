@@ -58,10 +58,7 @@ def respectively(
             any(m.slot == slot and _is_of(m, (record,)) for m in spoken[i].at.meanings)
             for i, record in pairs
         )
-        listed = all(
-            adjacent(spoken[a].at.end, spoken[b].at.start)
-            for a, b in pairwise(places)
-        )
+        listed = all(adjacent(spoken[a].at.end, spoken[b].at.start) for a, b in pairwise(places))
         for i, record in pairs:
             pending = spoken[i].pending or (not told_right and (open_end or not listed))
             told[i] = spoken[i]._replace(scope=Scope((record,)), slot=slot, pending=pending)

@@ -39,6 +39,7 @@ class Speaker:
         """What a sentence says. Sentences must come in their order."""
         names = [(i, records) for i, f in enumerate(found) if (records := self._names(found, i))]
         by_phrase = dict(names)
+        names = [(i, records) for i, records in names if not self._compared(found[i])]
         scope: Scope | None = None
         scope_end = sentence.start  # where the names of the scope end
         spoken: list[Statement] = []
@@ -46,7 +47,7 @@ class Speaker:
         previous = sentence.start
         for i, phrase in enumerate(found):
             owners = {m.record for m in phrase.meanings if m.kind == "value"}
-            named = by_phrase.get(i)
+            named = None if self._compared(phrase) else by_phrase.get(i)
             as_value = bool(owners & set(scope.records)) if scope and named else False
             if owners or any(m.kind == "flag" for m in phrase.meanings):
                 if not named or as_value:
@@ -65,6 +66,16 @@ class Speaker:
             self._named += here
             self._current = Scope(tuple(dict.fromkeys(reversed(here))), latest_first=True)
         return respectively(spoken, self._adjacent, open_end=sentence.open)
+
+    def _compared(self, phrase: Found[Meaning]) -> bool:
+        """Whether a name is only compared with: "cheaper than Red House", but not "than Red House's
+        3.2" and "than Red House (3.2)"."""
+        the = phrase.start > 0 and self._tokens[phrase.start - 1].key == "the"
+        before = phrase.start - the - 1
+        if before < 0 or self._tokens[before].key != "than" or phrase.end >= len(self._tokens):
+            return False
+        gap = self._text[self._tokens[phrase.end - 1].end : self._tokens[phrase.end].start]
+        return "(" not in gap and self._tokens[phrase.end].key != "'s"
 
     def _adjacent(self, end: int, start: int) -> bool:
         """Whether two values stand side by side in a list."""
