@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from recipes.concierge.facts import FactRecord, write_facts
@@ -64,6 +66,13 @@ def test_text_without_facts_is_instructions() -> None:
     assert parse_facts("") == Facts(())
 
 
+@pytest.mark.parametrize("line", ["For x" + " the" * 8000, "x is a " * 5000, ". A is a b" * 3000])
+def test_hostile_lines_are_read_fast(line: str) -> None:
+    start = time.process_time()
+    parse_facts(line)
+    assert time.process_time() - start < 0.5
+
+
 BOTH = ("Blue Door", "Dr. Ada Stone")
 
 
@@ -88,6 +97,15 @@ BOTH = ("Blue Door", "Dr. Ada Stone")
         ("How much is the bus?", {("the bus", "fare")}),
         ("How can I call Blue Door?", {("Blue Door", "phone number")}),
         ("Does Blue Door have live music?", set()),
+        ("What is the city of Blue Door, and the rating of Dr. Ada Stone?",
+         {("Blue Door", "city"), ("Dr. Ada Stone", "rating")}),
+        ("What is the city and rating of Blue Door and the phone number of Dr. Ada Stone?",
+         {("Blue Door", "city"), ("Blue Door", "rating"), ("Dr. Ada Stone", "phone number")}),
+        ("What are the city and rating of Blue Door and Dr. Ada Stone?", set()),
+        ("What are the city and rating of both Blue Door and Dr. Ada Stone?",
+         {(n, s) for n in BOTH for s in ("city", "rating")}),
+        ("What is the rating of Blue Door and Dr. Ada Stone?", {(n, "rating") for n in BOTH}),
+        ("For Blue Door, the city, and for Dr. Ada Stone the rating, please?", set()),
         ("Hello there", set()),
         ("Thanks, that's everything.", set()),
         ("Are there any other restaurants?", set()),

@@ -57,13 +57,17 @@ def test_messages_without_facts_are_refused() -> None:
         ("time", "7:30 pm", ["7:30pm", "7:30 p.m.", "19:30", "7:30 PM", "7:30"]),
         ("time", "7 am", ["7:00 am", "07:00", "7 a.m."]),
         ("price", "$50", ["50 dollars", "$50.00", "$ 50", "50 USD", "50"]),
+        ("price", "$20", ["twenty dollars", "twenty"]),
+        ("price", "$25", ["twenty-five dollars"]),
+        ("number of rooms", "12", ["twelve"]),
         ("price", "$1200", ["$1,200", "1,200 dollars", "1200"]),
         ("date", "March 3rd",
          ["the 3rd of March", "March 3", "3rd March", "3 March", "Mar 3", "march 3rd", "the 3rd"]),
         ("number of stops", "2", ["two"]),
         ("address", "12 Main St., #4", ["12 main st #4"]),
         ("city", "San Jose", ["san jose", "SAN JOSE"]),
-        ("phone number", "408-971-8523", ["(408) 971-8523", "408 971 8523", "+1 408-971-8523"]),
+        ("phone number", "408-971-8523",
+         ["(408) 971-8523", "408 971 8523", "+1 408-971-8523", "4089718523"]),
     ],
 )  # fmt: skip
 def test_a_value_may_be_written_in_several_ways(slot: str, value: str, forms: list[str]) -> None:
@@ -101,7 +105,7 @@ def test_what_stands_nowhere_is_invented(answer: str) -> None:
     [
         "I'm glad to help. OK, the second one is better, I think. Is Tuesday fine?",
         "Here are two options: Blue Door and Red House.",
-        "There are 2 restaurants. The first one is Blue Door.",
+        "It takes twenty-five minutes. There are 2 restaurants. The first one is Blue Door.",
         "Blue Door's rating is 4.5 out of 5.",
         "A table for 4 people at Blue Door, in Porto!",
         "Sure! Would you like the Blue Door or Red House restaurant?",
@@ -123,11 +127,95 @@ def test_ordinary_talk_is_no_error(answer: str) -> None:
         ("The ratings of Blue Door and Red House are 4.5 and 3.2.", 2),
         ("Blue Door has live music and Red House has no live music.", 0),
         ("Blue Door is in Porto. Blue Door is in Porto.", 1),
+        ("Blue Door is cheaper than Red House at $50.", 1),
+        ("Red House has a lower rating than Blue Door, at 3.2.", 1),
+        ("Blue Door is cheaper than Red House. It is in Porto.", 1),
+        ("Blue Door has a higher rating than Red House's 3.2.", 1),
     ],
 )
 def test_values_belong_to_the_record_named(answer: str, right: int) -> None:
     verdict = check(answer)
     assert (verdict.right, verdict.wrong, verdict.invented) == (right, (), ()), verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [
+        ("Blue Door is not in Porto, its rating isn't 4.5.", 0, 0),
+        ("Blue Door isn’t located in the city of Porto.", 0, 0),
+        ("Porto is not the city of Blue Door.", 0, 0),
+        ("I do not think Blue Door is in Porto.", 0, 0),
+        ("Blue Door is in Porto, not Lisbon.", 1, 0),
+        ("Blue Door is not in Lisbon but in Porto.", 1, 0),
+        ("Blue Door is not only in Porto, its rating is 4.5.", 2, 0),
+        ("Don't miss Blue Door in Porto.", 1, 0),
+        ("Not sure? Blue Door is in Porto.", 1, 0),
+        ("No, Blue Door is in Porto.", 1, 0),
+        ("Isn't Blue Door in Porto?", 1, 0),
+        ("Blue Door at $50 isn't dear.", 1, 0),
+        ("Blue Door does not take cards, and it is in Lisbon.", 0, 1),
+    ],
+)
+def test_what_a_value_is_not_counts_nothing(answer: str, right: int, wrong: int) -> None:
+    verdict = check(answer)
+    assert (verdict.right, len(verdict.wrong), verdict.invented) == (right, wrong, ()), verdict
+
+
+PHONES = "408-971-8523, 510-222-1111"
+NEITHER = "Lisbon, Porto, 3.2, 4.5, $1,200, $50, 510-222-1111, 408-971-8523"
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [
+        (f"Porto, Lisbon, 4.5, 3.2, $50, $1,200, {PHONES}.", 0, 0),
+        (f"Blue Door and Red House: Porto, Lisbon, 4.5, 3.2, $50, $1,200, {PHONES}.", 8, 0),
+        (f"Blue Door and Red House: {NEITHER}.", 0, 8),
+        (f"Here are Blue Door and Red House.\n{NEITHER}.", 0, 8),
+        (f"Red House and Blue Door: {NEITHER}.", 8, 0),
+        ("Blue Door and Red House: Lisbon, 3.2, Porto, 4.5.", 0, 0),
+        ("Blue Door and Red House: Porto, 4.5, Lisbon, 3.2.", 4, 0),
+        ("The ratings of Blue Door and Red House are 3.2 and 4.5.", 0, 2),
+        ("Blue Door and Red House are in Lisbon and Porto and rated 4.5 and 3.2.", 2, 2),
+        ("Blue Door is in Porto, and Red House is in Lisbon, rated 3.2.", 3, 0),
+        ("It is in Porto, and rated 4.5.", 0, 0),
+        ("It is in Porto, and rated 4.5. I mean Blue Door.", 2, 0),
+        ("It is in Porto, and rated 4.5. I mean Red House.", 0, 0),
+    ],
+)
+def test_listed_values_come_in_the_order_of_the_names(answer: str, right: int, wrong: int) -> None:
+    verdict = check(answer)
+    assert (verdict.right, len(verdict.wrong), verdict.invented) == (right, wrong, ()), verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [
+        ("One, Two Inn and Old Mill are in Porto, Faro and Porto.", 3, 0),
+        ("Old Mill, Two Inn and One are in Porto, Faro and Porto.", 3, 0),
+        ("Two Inn, One and Old Mill are in Porto, Faro and Porto.", 1, 2),
+        ("Two Inn, Sun Inn and Old Mill are rated 4.5.", 3, 0),
+        ("Sun Inn, Two Inn and Old Mill are in Porto, Faro and Porto, rated 4.5.", 6, 0),
+    ],
+)
+def test_lists_of_three(answer: str, right: int, wrong: int) -> None:
+    cities = {"Sun Inn": "Porto", "Two Inn": "Faro", "Old Mill": "Porto"}
+    text = "\n".join(
+        f"{name} is a hotel. For {name} the city is {city}. For {name} the rating is 4.5."
+        for name, city in cities.items()
+    )
+    verifier = FactsVerifier(chat("Compare Sun Inn, Two Inn and Old Mill.", text))
+    verdict = verifier.check(answer.replace("One", "Sun Inn"))
+    assert (verdict.right, len(verdict.wrong), verdict.invented) == (right, wrong, ()), verdict
+
+
+def test_what_the_guest_wants_needs_no_name() -> None:
+    required = [
+        need("the guest", "number of people", "4"),
+        need("Blue Door", "city", "Porto"),
+        need("Red House", "city", "Lisbon"),
+    ]
+    assert FactsVerifier(chat("Hello"), required).check("For 4, in Porto.").right == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from tenfold.rewards.catalogue import Meaning
-from tenfold.rewards.lexing import MONTHS, NUMBER_WORDS, Token, keys, lex
+from tenfold.rewards.lexing import MONTHS, Token, keys, lex
 from tenfold.rewards.phrases import Found
 from tenfold.rewards.sentences import Sentence
 
@@ -67,8 +67,8 @@ class Known:
         """Whether a number or another typed value is nothing to doubt."""
         if token.key in self._said or token.key in self._counts:
             return True
-        if written.isalpha():  # "two of them" is talk; "two stops" is a value
-            return written.lower() not in NUMBER_WORDS or following not in _COUNTED
+        if token.key[:2] == "#n" and written[0].isalpha():
+            return following not in _COUNTED  # "two of them" is talk; "two stops" is a value
         return token.key[:2] == "#o" and int(token.key[2:]) <= 10 and following in _ORDERED
 
     def word(self, key: str) -> bool:

@@ -14,8 +14,16 @@ _MONTH_NAMES = """
 """
 _MONTHS = _MONTH_NAMES.split()
 MONTHS = {name: i + 1 for i, name in enumerate(_MONTHS)}
-_COUNTING = "zero one two three four five six seven eight nine ten"
+_COUNTING = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen
+"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 NUMBER_WORDS = {word: str(i) for i, word in enumerate(_COUNTING.split())}
+NUMBER_WORDS |= {word: str(10 * i) for i, word in enumerate(_TENS.split(), 2)}
+# "twenty", "twenty-five", and "twenty dollars".
+_WORDED = rf"(?:(?:{'|'.join(_TENS.split())})[-\s](?:{'|'.join(_COUNTING.split()[1:10])})"
+_WORDED += rf"|{'|'.join(NUMBER_WORDS)})\b"
 _OTHER_MONTHS = "|".join(
     f"{m[:3]}(?:{m[3:]})?" for m in _MONTHS if m not in ("march", "may", "june", "july")
 )
@@ -33,10 +41,12 @@ _TOKEN = re.compile(
     |(?P<time>(?<![\w$])\d{{1,2}}(?:[:.]\d\d)?\s*(?:[ap]m\b|[ap]\.m\b\.?)
         |(?<![\w$])\d{{1,2}}:\d\d(?![\d:]))
     |(?P<price>[$£€]\s?{_NUMBER}|(?<![\w$]){_NUMBER}\s?(?:dollars?|bucks|usd)\b)
+    |(?P<word_price>\b{_WORDED}\s(?:dollars?|bucks)\b)
     |(?P<phone>(?:\+\d{{1,3}}[\s-]?)?(?:\(\d{{3}}\)\s?|(?<!\w)\d{{3}}[-.\s])\d{{3}}[-.\s]\d{{4}}(?![\w-]))
     |(?P<ordinal>(?<!\w){_NTH})
     |(?P<number>(?<![\w.]){_NUMBER}(?!\w))
     |(?P<code>\w*\d\w*)
+    |(?P<worded>\b{_WORDED}(?!['’](?!s\b)))
     |(?P<own>['’]s\b)
     |(?P<word>[^\W\d_]+(?:['’](?!s\b)[^\W\d_]+)*)
     """,
@@ -67,8 +77,6 @@ def lex(text: str) -> list[Token]:
         kind, written = str(match.lastgroup), match[0]
         if kind == "word":
             key = written.lower().replace("’", "'")
-            if key in NUMBER_WORDS:
-                key = f"#n{NUMBER_WORDS[key]}"
         elif kind == "own":
             key = "'s"
         else:
@@ -84,7 +92,7 @@ def keys(text: str) -> tuple[str, ...]:
 
 def other_keys(key: str) -> tuple[str, ...]:
     """Keys of shorter or vaguer ways to write a typed value: the hour without its half of the day,
-    the price without its currency, the day without its month."""
+    the price without its currency, a phone number's bare digits, the day without its month."""
     kind, rest = key[:2], key[2:]
     if kind == "#t":
         hour, minute = map(int, rest.split(":"))
@@ -92,7 +100,7 @@ def other_keys(key: str) -> tuple[str, ...]:
     if kind == "#T":
         hour, minute = map(int, rest.split(":"))
         return (f"#t{hour % 12}:{minute:02d}", f"#t{hour % 12 + 12}:{minute:02d}")
-    if kind == "#p":
+    if kind in ("#p", "#f"):
         return (f"#n{rest}",)
     if kind == "#d":
         parts = rest.split("-")
@@ -115,6 +123,10 @@ def _typed_key(kind: str, written: str) -> str:
     if kind == "price":
         foreign = written[0] if written[0] in "£€" else ""
         return f"#p{foreign}{_plain(re.sub(r'[^0-9.]', '', written))}"
+    if kind in ("word_price", "worded"):
+        words = re.split(r"[-\s]", written.lower())
+        number = sum(int(NUMBER_WORDS[word]) for word in words if word in NUMBER_WORDS)
+        return f"#{'p' if kind == 'word_price' else 'n'}{number}"
     if kind == "phone":
         return "#f" + "".join(_DIGITS.findall(written))[-10:]
     if kind == "ordinal":

@@ -25,6 +25,7 @@ _RECAP = _pattern("recap|summary|summari[sz]e")
 _COMPARE = _pattern("compare|comparison|differences? between")
 _VERSUS = _pattern("versus|vs")
 _ALL = _pattern("each|every|list|options|choices|all (?:of )?(?:the|your|my)|both")
+_EACH_OF = _pattern("compare|comparison|each|both")
 _EACH = _pattern("which|what")
 _OTHER = _pattern("other|others|else|another|more")
 _ANY_OF = _pattern("which|what|any|a|an")
@@ -79,15 +80,47 @@ class _Question:
         self._earlier = messages[:last]
 
     def _named_slots(self) -> list[str]:
-        """The slots named, but neither "origin" in "the origin station" nor "venue" in "the venue's
-        address"."""
+        return [slot for _, _, slot in self._slot_places()]
+
+    def _slot_places(self) -> list[tuple[int, int, str]]:
+        """The slots named with their tokens, but neither "origin" in "the origin station" nor
+        "venue" in "the venue's address"."""
         tokens = lex(self.text)
         found = [
-            (f.end, m.what) for f in self._tree.find(tokens) for m in f.meanings if m.kind == "slot"
+            (f.start, f.end, m.what)
+            for f in self._tree.find(tokens)
+            for m in f.meanings
+            if m.kind == "slot"
         ]
         heads = {key for r in self.facts.records for slot, _ in r.fields for key in keys(slot)[-1:]}
         heads |= {plural(head) for head in heads} | {"'s"}
-        return [slot for end, slot in found if end == len(tokens) or tokens[end].key not in heads]
+        return [p for p in found if p[1] == len(tokens) or tokens[p[1]].key not in heads]
+
+    def pairs(self) -> list[tuple[str, str]] | None:
+        """Each slot named with the record named next after it: "the city of Blue Door and the
+        rating of Red House". None where they do not pair so, every one."""
+        tokens = lex(self.text)
+        places = [(start, end, "slot", slot) for start, end, slot in self._slot_places()]
+        for f in self._tree.find(tokens):
+            places += [(f.start, f.end, m.kind, m.what) for m in f.meanings if m.kind == "record"]
+        places.sort()
+        found: list[tuple[str, str]] = []
+        open_slots: list[str] = []
+        before = 0
+        for start, end, kind, what in places:
+            if open_slots:
+                gap = self.text[tokens[before - 1].end : tokens[start].start]
+                if set(gap) & set(".?!;:") or (kind == "record" and "," in gap):
+                    return None
+            before = end
+            if kind == "slot":
+                open_slots.append(what)
+            elif not open_slots:
+                return None
+            else:
+                found += [(what, slot) for slot in open_slots]
+                open_slots = []
+        return None if open_slots else found
 
     def is_asking(self) -> bool:
         """Whether anything is asked: not with "Thanks, that's all" or "The date is May 3rd"."""
@@ -135,10 +168,11 @@ class _Question:
         return []
 
 
-def requested(messages: Sequence[Message]) -> tuple[Requirement, ...]:
-    """What the last user message asks for; nothing where no rule applies."""
+def requested(messages: Sequence[Message], facts: Facts | None = None) -> tuple[Requirement, ...]:
+    """What the last user message asks for; nothing where no rule applies. `facts` are those of the
+    messages, where they are read already."""
     last = max((i for i, m in enumerate(messages) if m.role == "user"), default=-1)
-    facts = facts_of(messages)
+    facts = facts_of(messages) if facts is None else facts
     if last < 0 or not facts.records:
         return ()
     question = _Question(messages, facts, last)
@@ -204,6 +238,16 @@ def _single_of_many(question: _Question) -> bool:
 def _single(question: _Question) -> list[Requirement] | None:
     if not question.slots and _YES_NO.match(question.text):
         return None
+    if len(question.named) > 1 and len(set(question.slots)) > 1:
+        pairs = question.pairs()
+        if pairs is None and not _EACH_OF.search(question.text):
+            return []
+        if pairs is not None:
+            return [
+                need
+                for record in question.named
+                for need in _fields(record, {slot for name, slot in pairs if name == record.name})
+            ]
     found = []
     for record in question.subjects():
         found += _fields(record, set(question.meant_slots(record)))

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from tenfold.types import Message
 
 GUEST = "the guest"
-_OPENING = re.compile(r"(?P<name>\S.*?) is an? (?P<noun>[a-z][a-z -]*)\.(?=\s|$)")
-_NAMELESS = re.compile(r"There is an? (?P<noun>[a-z][a-z -]*)\.(?=\s|$)")
-_BARE = re.compile(r"For (?P<name>the guest|\S.*?) the [^.]+? is ")
+# Names have up to 120 characters, nouns 40 and slots 60: without bounds hostile lines read slowly.
+_NOUN = r"(?P<noun>[a-z][a-z -]{0,39})"
+_OPENING = re.compile(rf"(?P<name>\S.{{0,119}}?) is an? {_NOUN}\.(?=\s|$)")
+_NAMELESS = re.compile(rf"There is an? {_NOUN}\.(?=\s|$)")
+_BARE = re.compile(r"For (?P<name>the guest|\S.{0,119}?) the [^.]{1,60}? is ")
 # Records written on one line: an opening that is followed by a field of the same name.
 _NEXT_RECORD = re.compile(
-    r"(?<=\.)\s+(?=(?P<name>[^\s.](?:[^.]|(?<=Dr)\.|(?<=Mrs)\.|(?<=St)\.)*?) is an? [a-z][a-z -]*\."
-    r"\s+(?:For )?(?P=name) |There is an? [a-z][a-z -]*\. For the )"
+    r"(?<=\.)\s+(?=(?P<name>[^\s.](?:[^.]|(?<=Dr)\.|(?<=Mrs)\.|(?<=St)\.){0,119}?) is an? "
+    r"[a-z][a-z -]{0,39}\.\s+(?:For )?(?P=name) |There is an? [a-z][a-z -]{0,39}\. For the )"
 )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from tenfold.rewards.catalogue import Catalogue, Meaning
 from tenfold.rewards.lexing import Token
 from tenfold.rewards.phrases import Found
+from tenfold.rewards.said import Scope, Statement, respectively
 from tenfold.rewards.sentences import Sentence
 
 _AFTER_SLOT = {"of", "for", "at", "in", "on", "and", "or", "but", "with", "to", "while", "as"}
@@ -25,22 +25,6 @@ _BOTH = {"both", "they", "them", "these", "those", "either"}
 _BOUNDARIES = {"and", "but", "while", "whereas", "or"}
 
 
-class Scope(NamedTuple):
-    """The records a value is said of. Of `joint` ones it is said of each, else of one of them."""
-
-    records: tuple[int, ...]
-    joint: bool = False
-
-
-class Statement(NamedTuple):
-    """A value, with who it is said of. `pending` ones may yet turn out to be said otherwise."""
-
-    at: Found[Meaning]
-    scope: Scope
-    slot: str | None  # the slot named beside the value
-    pending: bool = False
-
-
 class Speaker:
     """Follows an answer sentence by sentence and keeps who is spoken of."""
 
@@ -55,6 +39,7 @@ class Speaker:
         """What a sentence says. Sentences must come in their order."""
         names = [(i, records) for i, f in enumerate(found) if (records := self._names(found, i))]
         by_phrase = dict(names)
+        names = [(i, records) for i, records in names if not self._compared(found[i])]
         scope: Scope | None = None
         scope_end = sentence.start  # where the names of the scope end
         spoken: list[Statement] = []
@@ -62,7 +47,7 @@ class Speaker:
         previous = sentence.start
         for i, phrase in enumerate(found):
             owners = {m.record for m in phrase.meanings if m.kind == "value"}
-            named = by_phrase.get(i)
+            named = None if self._compared(phrase) else by_phrase.get(i)
             as_value = bool(owners & set(scope.records)) if scope and named else False
             if owners or any(m.kind == "flag" for m in phrase.meanings):
                 if not named or as_value:
@@ -79,8 +64,22 @@ class Speaker:
                 here += named
         if here:
             self._named += here
-            self._current = Scope(tuple(dict.fromkeys(reversed(here))))
-        return spoken
+            self._current = Scope(tuple(dict.fromkeys(reversed(here))), latest_first=True)
+        return respectively(spoken, self._adjacent, open_end=sentence.open)
+
+    def _compared(self, phrase: Found[Meaning]) -> bool:
+        """Whether a name is only compared with: "cheaper than Red House", but not "than Red House's
+        3.2" and "than Red House (3.2)"."""
+        the = phrase.start > 0 and self._tokens[phrase.start - 1].key == "the"
+        before = phrase.start - the - 1
+        if before < 0 or self._tokens[before].key != "than" or phrase.end >= len(self._tokens):
+            return False
+        gap = self._text[self._tokens[phrase.end - 1].end : self._tokens[phrase.end].start]
+        return "(" not in gap and self._tokens[phrase.end].key != "'s"
+
+    def _adjacent(self, end: int, start: int) -> bool:
+        """Whether two values stand side by side in a list."""
+        return all(t.key in _BOUNDARIES for t in self._tokens[end:start])
 
     def _names(self, found: Sequence[Found[Meaning]], i: int) -> tuple[int, ...]:
         """The records that a phrase names: "Blue Door", or "the hotel" where there is one only."""
@@ -137,9 +136,10 @@ class Speaker:
         """The scope of a value before which its sentence names nobody."""
         before = {t.key for t in self._tokens[sentence.start : phrase.start]}
         if before & _ALL and len(self._named) > 1:
-            return Scope(tuple(dict.fromkeys(reversed(self._named))), joint=True)
+            return Scope(tuple(dict.fromkeys(reversed(self._named))), joint=True, latest_first=True)
         if before & _BOTH and len(set(self._named)) > 1:
-            return Scope(tuple(dict.fromkeys(reversed(self._named)))[:2], joint=True)
+            records = tuple(dict.fromkeys(reversed(self._named)))[:2]
+            return Scope(records, joint=True, latest_first=True)
         if following is None or before & _PRONOUNS:
             return self._current
         apart = self._boundary(phrase.end, following[0])

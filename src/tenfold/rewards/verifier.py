@@ -18,6 +18,10 @@ from tenfold.rewards.statements import Speaker, Statement
 from tenfold.types import Message
 
 _NOT = {"no", "not", "without", "never", "neither", "nor", "cannot", "none"}
+_DENYING = {"not", "never", "neither", "nor", "cannot"}  # of a value; "no" may just open an answer
+# After "not" or "don't" they deny nothing: "not only in Porto", "don't miss Blue Door in Porto".
+_AFFIRMING = {"only", "just", "merely", "simply", "miss", "forget", "hesitate", "worry"}
+_CLAUSES = {"and", "but", "while", "whereas", "because", "so"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class FactsVerifier:
                 hint="write them in the system message, one record per line: "
                 '"Blue Door is a restaurant. For Blue Door the city is Porto."',
             )
-        self.required = tuple(requested(messages) if required is None else required)
+        self.required = tuple(requested(messages, facts) if required is None else required)
         self._catalogue = Catalogue(facts, self.required)
         others = [m.content or "" for m in messages if m.role not in ("system", "developer")]
         users = [m.content or "" for m in messages if m.role == "user"]
@@ -114,6 +118,7 @@ class _Judge:
         self._right: set[tuple[int, str]] = set()
         self._unnamed: list[list[tuple[int, str]]] = []  # values said without their slot
         self._wrong: dict[tuple[int, str], str] = {}
+        self._nobodys: dict[Sentence, list[Statement]] = {}  # said before anybody was named
 
     def hear(
         self,
@@ -132,6 +137,7 @@ class _Judge:
 
     def verdict(self, invented: tuple[str, ...]) -> Verdict:
         """The verdict on all that was heard."""
+        self._find_owners()
         required = self._catalogue.required
         right = self._right & required.keys()
         for choices in self._unnamed:
@@ -141,9 +147,17 @@ class _Judge:
         return Verdict(len(required), len(right), missing, tuple(self._wrong.values()), invented)
 
     def _hear_value(self, sentence: Sentence, statement: Statement) -> None:
+        if not sentence.question and self._denied(sentence, statement.at):
+            return  # what a value is not says little of what it is
         catalogue = self._catalogue
         values = [m for m in statement.at.meanings if m.kind == "value"]
         scope = statement.scope.records
+        if not scope and len(catalogue.subjects) > 1:  # said of nobody: only the guest's counts
+            self._nobodys.setdefault(sentence, []).append(statement)
+            own = [m for m in values if m.record == catalogue.guest]
+            if own:
+                self._credit(sentence, statement, own, scope)
+            return
         if not scope:  # nobody was named: it may be any record's, those in question first
             owners = {m.record for m in values if m.record != catalogue.guest}
             scope = tuple(owners & set(catalogue.subjects) or owners)
@@ -161,6 +175,20 @@ class _Judge:
             self._credit(sentence, statement, own, scope)
         elif not self._harmless(statement, values) and not statement.pending:
             self._blame(scope[0] if scope else values[0].record, statement)
+
+    def _find_owners(self) -> None:
+        """Credits sentences said before anybody was named, where all that they say is one
+        record's, and of no other, and the answer names that record."""
+        for sentence, statements in self._nobodys.items():
+            said = [s for s in statements if not s.pending and not self._is_talk(s)]
+            owners = set(self._catalogue.subjects)
+            for statement in said:
+                owners &= {m.record for m in statement.at.meanings if m.kind == "value"}
+            if len(owners) == 1 and all((owner, "") in self._right for owner in owners):
+                for s in said:
+                    own = [m for m in s.at.meanings if m.kind == "value" and m.record in owners]
+                    self._credit(sentence, s, own, tuple(owners))
+        self._nobodys.clear()
 
     def _credit(
         self, sentence: Sentence, statement: Statement, own: Sequence[Meaning], scope: Sequence[int]
@@ -243,11 +271,35 @@ class _Judge:
         near = (*self._tokens[start : phrase.start], *self._tokens[phrase.end : phrase.end + 3])
         return any(t.key in _NOT or t.key.endswith("n't") for t in near)
 
+    def _denied(self, sentence: Sentence, phrase: Found[Meaning]) -> bool:
+        """Whether a value is said not to be: "isn't in Porto", "Porto is not the city"."""
+        tokens, at = self._tokens, phrase.start
+        opens = at == sentence.start or tokens[at - 1].key in _CLAUSES or self._stops(at)
+        while at > max(sentence.start, phrase.start - 7) and not self._stops(at):
+            at -= 1
+            if tokens[at].key in _CLAUSES:
+                break
+            if _denies(tokens[at].key) and tokens[at + 1].key not in _AFFIRMING:
+                return True
+        after = [t.key for t in tokens[phrase.end : min(phrase.end + 2, sentence.end)]]
+        return opens and (
+            after[:1] in (["isn't"], ["aren't"]) or after in (["is", "not"], ["are", "not"])
+        )
+
+    def _stops(self, at: int) -> bool:
+        """Whether punctuation lies before a token."""
+        gap = self._text[self._tokens[at - 1].end if at else 0 : self._tokens[at].start]
+        return bool(gap.strip(" \n\"'“‘"))
+
     def _blame(self, record: int, statement: Statement) -> None:
         first, last = self._tokens[statement.at.start], self._tokens[statement.at.end - 1]
         written = self._text[first.start : last.end]
         key = " ".join(t.key for t in self._tokens[statement.at.start : statement.at.end])
         self._wrong.setdefault((record, key), f"{written} ({self._catalogue.names[record]})")
+
+
+def _denies(key: str) -> bool:
+    return key in _DENYING or key.endswith("n't")
 
 
 class FactsReward:
