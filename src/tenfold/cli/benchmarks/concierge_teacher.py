@@ -74,7 +74,7 @@ def value_starts(
 ) -> dict[str, tuple[int, int]]:
     """How many values begin with the token the model finds most likely, and how many there are: of
     those that must be LOOKED_UP (see `looked_up`), of the VALUES of slots, and of ALL."""
-    found = {kind: (0, 0) for kind in (LOOKED_UP, VALUES, ALL)}
+    found = dict.fromkeys((LOOKED_UP, VALUES, ALL), (0, 0))
     template = model.require_chat_template()
     with torch.inference_mode():
         for number, question in enumerate(questions):
