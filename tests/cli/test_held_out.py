@@ -154,6 +154,13 @@ def test_eval_of_an_embedded_model(embedded: Path, capsys: pytest.CaptureFixture
     assert "without held-out questions" in err
 
 
+def test_a_folder_of_the_same_name_is_no_file(embedded: Path) -> None:
+    from tenfold.cli.evaluate import _source
+
+    Path("concierge").mkdir()
+    assert _source(Path("concierge")) == embedded / "concierge" / FILE
+
+
 def test_a_second_embedded_model_goes_by_its_name(
     embedded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
