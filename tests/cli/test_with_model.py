@@ -164,7 +164,7 @@ def test_eval_goes_on_after_a_prompt_without_facts(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["eval", str(gsm8k(tmp_path, 2)), "-m", str(tiny_model), "--max-tokens", "4"]
-    code, out, err = run(capsys, *argv, "--reward", "facts", "-n", "2", "--json")
+    code, out, err = run(capsys, *argv, "--reward", "facts", "--n", "2", "--json")
     assert code == 0, err
     assert json.loads(out)["errors"] == 2
     assert "hold no facts" in err.replace("\n", " ")
