@@ -164,7 +164,8 @@ def test_eval_goes_on_after_a_prompt_without_facts(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["eval", str(gsm8k(tmp_path, 2)), "-m", str(tiny_model), "--max-tokens", "4"]
-    code, out, err = run(capsys, *argv, "--reward", "facts", "--n", "2", "--json")
+    chosen = ("--strategy", "best_of_n", "--n", "2", "--reward", "facts")
+    code, out, err = run(capsys, *argv, *chosen, "--json")
     assert code == 0, err
     assert json.loads(out)["errors"] == 2
     assert "hold no facts" in err.replace("\n", " ")
