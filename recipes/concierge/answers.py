@@ -11,14 +11,11 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from tenfold.cli.benchmarks.concierge_answers import answer_greedily
 from tenfold.cli.held_out import HeldOut, HeldOutFile, read_held_out, shipped
 from tenfold.search.llm import AsyncLLM
-from tenfold.search.options import DecodeOptions
-from tenfold.search.sample import Sample
-from tenfold.types import SamplingParams
 
 SETS = {"short_seen": 15, "short_unseen": 10, "long_seen": 15, "long_unseen": 10}
-ANSWER_TOKENS = 320
 HEAD = """# Fifty answers of the concierge, unedited
 
 Random held-out questions (seed {seed}; {sets}) and the greedy answers of the
@@ -31,17 +28,12 @@ the verifier found: values required, missing, wrong (another record's or slot's)
 """
 
 
-async def answer(model: str, questions: Sequence[HeldOut]) -> list[str]:
+async def answer(model: str, file: HeldOutFile, questions: Sequence[HeldOut]) -> list[str]:
     """Return the greedy answer to each question."""
     llm = AsyncLLM.load(model)
-    params = SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS)
-
-    async def one(question: HeldOut) -> str:
-        request = llm.chat_request(question.messages, params)
-        return (await llm.generate(request, DecodeOptions(Sample()))).completions[0].text
-
     try:
-        return await asyncio.gather(*map(one, questions))
+        answers = await answer_greedily(llm, file, questions, lambda *_: None)
+        return [a.completion.text for a in answers]
     finally:
         await llm.close()
 
@@ -87,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     file = read_held_out(shipped(options.model))
     questions = draw(file, options.seed)
-    answers = asyncio.run(answer(options.model, questions))
+    answers = asyncio.run(answer(options.model, file, questions))
     options.out.write_text(page(file, questions, answers, options.seed))
 
 

@@ -29,7 +29,7 @@ from .episodes import Episode, Limits, human_episode
 from .longform import long_episode
 from .lookups import general_episode, lookup_episode
 from .templates import Bank, load_templates, mine, read_splits, report, save_templates
-from .values import split_pool
+from .values import POOL_SPLIT_SIZE, split_pool
 
 log = logging.getLogger(__name__)
 CORPUS, TEMPLATES = "corpus.json.gz", "templates.json.gz"
@@ -153,6 +153,17 @@ def draw_episode(corpus: Corpus, lesson: Lesson, rng: random.Random) -> Episode:
 SETS = ("lookup", "short_seen", "short_unseen", "long_seen", "long_unseen")
 
 
+def enlarged(corpus: Corpus) -> dict[str, list[str]]:
+    """Return the held-out pools, small ones repeated: dialogues keep the values of small pools,
+    and the tenth that is held out of a large one must not pass for small."""
+    return {
+        name: pool * (POOL_SPLIT_SIZE // len(pool) + 1)
+        if pool and len(pool) < POOL_SPLIT_SIZE and pool != corpus.pools[name]
+        else pool
+        for name, pool in corpus.held_pools.items()
+    }
+
+
 def held_out_episode(corpus: Corpus, name: str, rng: random.Random) -> Episode | None:
     """Return a held-out episode of a set of SETS, with held-out values; None where it is unfit.
 
@@ -166,7 +177,7 @@ def held_out_episode(corpus: Corpus, name: str, rng: random.Random) -> Episode |
         limits = Limits(4, 5, 4) if rng.random() < 0.3 else Limits(3, 6, 4)
         return long_episode(bank, corpus.held_pools, limits, rng)
     dialogue = rng.choice(corpus.seen if name == "short_seen" else corpus.unseen)
-    episode = human_episode(dialogue, corpus.held_pools, Limits(3, 5, 8), rng)
+    episode = human_episode(dialogue, enlarged(corpus), Limits(3, 5, 8), rng)
     return episode if episode and any(m.values for m in episode.messages) else None
 
 

@@ -50,7 +50,7 @@ def export(run: Path, tokenizer: Path, out: Path, name: str) -> None:
     trained_with = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     check_tokenizer(trained_with, state, vocabulary, checkpoint)
     shape = SHAPES[name]
-    model = build_model(shape, vocabulary, seed=0)
+    model = build_model(shape, vocabulary, seed=0, scaled=bool(state.get("scaled", 1)))
     model.load_state_dict(tensors, strict=False)
     out.mkdir(parents=True, exist_ok=True)
     weights = {n: t.to(torch.bfloat16).contiguous() for n, t in plain_weights(model).items()}

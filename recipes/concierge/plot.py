@@ -25,12 +25,11 @@ NAMES = {
 
 
 def read_log(work: Path, model: str) -> list[dict[str, Any]]:
-    """Return the reports of a run in their order; a resumed run may have repeated some."""
+    """Return the reports of a run in their order."""
     path = work / "runs" / model / "log.jsonl"
     if not path.is_file():
         raise DataError(f"{path} does not exist: run python -m recipes.concierge.train first")
-    entries = {e["steps"]: e for e in map(json.loads, path.read_text().splitlines())}
-    return [entries[steps] for steps in sorted(entries)]
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def draw(work: Path, out: Path) -> None:

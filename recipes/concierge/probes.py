@@ -8,14 +8,20 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
+from tenfold.cli.benchmarks.concierge_teacher import looked_up
+from tenfold.rewards.facts import facts_of
+from tenfold.types import as_messages
+
 from .batches import Batch, collate, encode, pack
 from .data import Corpus, held_out_episodes
+from .episodes import Episode
 from .model import evaluating
 
 Tally = dict[tuple[int, int], tuple[int, int]]  # (records, slots) -> (right, all)
@@ -41,6 +47,20 @@ def value_start_accuracy(
     return {key: (right, total) for key, (right, total) in sorted(tally.items())}
 
 
+def drop_repeated_names(episode: Episode) -> Episode:
+    """Return the episode without the spans that only repeat a record's name: they need no look-up.
+
+    Names that stand in the last user message or earlier in the same answer are repeated.
+    """
+    names = {record.name for record in facts_of(as_messages(episode.chat())).records}
+    messages, asked = [], ""
+    for message in episode.messages:
+        asked = message.text if message.role == "user" else asked
+        values = looked_up(message.text, message.values, names, asked)
+        messages.append(replace(message, values=values))
+    return replace(episode, messages=messages)
+
+
 def probe_batches(
     corpus: Corpus, tokenizer: Tokenizer, rows: int, length: int, count: int = 48
 ) -> dict[str, list[Batch]]:
@@ -48,7 +68,7 @@ def probe_batches(
     out = {}
     for name in PROBES:
         episodes = held_out_episodes(corpus, name, count, random.Random(f"probe-{name}"))
-        encoded = [encode(tokenizer, episode) for episode in episodes]
+        encoded = [encode(tokenizer, drop_repeated_names(episode)) for episode in episodes]
         packed = pack([row for row in encoded if len(row.tokens) <= length], length)
         packed += [[]] * (-len(packed) % rows)
         out[name] = [collate(packed[i : i + rows], length, 0) for i in range(0, len(packed), rows)]

@@ -95,17 +95,6 @@ def training_values(corpus: Corpus) -> set[str]:
     return values - shared - {v.lower() for pool in corpus.held_pools.values() for v in pool}
 
 
-def enlarged(corpus: Corpus) -> dict[str, list[str]]:
-    """Return the held-out pools, small ones repeated: dialogues keep the values of small pools,
-    and the tenth that is held out of a large one must not pass for small."""
-    return {
-        name: pool * (POOL_SPLIT_SIZE // len(pool) + 1)
-        if pool and len(pool) < POOL_SPLIT_SIZE and pool != corpus.pools[name]
-        else pool
-        for name, pool in corpus.held_pools.items()
-    }
-
-
 def about_noun(facts: Facts, required: Sequence[tuple[str, str, str]]) -> str:
     """Return the noun of the first record that is asked about, or of the first one."""
     nouns = {r.name: r.noun for r in facts.records if r.name != GUEST}
@@ -169,9 +158,8 @@ def draw(corpus: Corpus, name: str, count: int, rng: random.Random) -> Iterator[
         return
     dialogues: list[Dialogue] = list(corpus.seen if name == "short_seen" else corpus.unseen)
     rng.shuffle(dialogues)
-    pools = enlarged(corpus)
     for dialogue in dialogues[:count]:
-        alone = dataclasses.replace(corpus, seen=[dialogue], unseen=[dialogue], held_pools=pools)
+        alone = dataclasses.replace(corpus, seen=[dialogue], unseen=[dialogue])
         episode = held_out_episode(alone, name, rng)
         if episode is not None:
             yield episode
@@ -280,9 +268,10 @@ def about(corpus: Corpus, drawn: Mapping[str, Any], seed: int) -> dict[str, Any]
         "drawn": f"recipes/concierge/questions.py, seed {seed}; {DRAWS} conversations looked at "
         "for each question kept; kept are those whose true answer the verifier finds free of "
         "errors, at most one of a conversation, kinds by fixed shares, nouns evenly",
-        "held_out": "Dialogues, templates and values of pools of at least "
-        f"{POOL_SPLIT_SIZE} were kept from training; 'unseen' sets are about services that "
-        "training never saw.",
+        "held_out": "Dialogues and values of pools of at least "
+        f"{POOL_SPLIT_SIZE} were kept from training; templates were kept from composed training "
+        "answers; human turns of training contain most of them; 'unseen' sets are about "
+        "services that training never saw.",
         "unseen_services": sorted(unseen - train),
         "hard": "five records, or three besides those asked about that hold a slot asked for",
         "baselines": "nearest: the most alike training answer with the values replaced; ngram: a "

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,13 +48,22 @@ def name_of(settings: Settings) -> str:
 def one_rate(
     index: int, settings: Settings, rates: Sequence[float], work: Path, cores: int
 ) -> None:
-    """Train every ``cores``-th rate and append its loss to ``sweep.jsonl``."""
+    """Train every ``cores``-th rate; exit with 2 where that cannot be."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        _train_rates(settings, rates[index::cores], work)
+    except DataError as error:
+        log.error("%s", error)
+        sys.exit(2)
+
+
+def _train_rates(settings: Settings, rates: Sequence[float], work: Path) -> None:
+    """Train with each rate and append its loss to ``sweep.jsonl``."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     corpus = load_corpus(work)
     tokenizer = Tokenizer.from_file(str(work / "tokenizer" / "tokenizer.json"))
-    for rate in rates[index::cores]:
+    for rate in rates:
         torch._dynamo.reset()
         run = Run(replace(settings, rate=rate), corpus, tokenizer, work / "sweep")
         entry = {"name": name_of(settings), "rate": rate, "tokens": settings.tokens}
@@ -64,20 +74,40 @@ def one_rate(
 
 
 def read_sweeps(work: Path) -> dict[str, dict[float, float]]:
-    """Return the losses by rate of every sweep, the last run of each rate."""
+    """Return the losses by rate of every sweep: of its last budget, the last run of each rate.
+
+    Raise DataError where the sweeps have different budgets, which cannot be compared.
+    """
     path = work / "sweep.jsonl"
     if not path.is_file():
         raise DataError(f"{path} does not exist: run {COMMAND} --work {work} first")
     sweeps: dict[str, dict[float, float]] = {}
+    budgets: dict[str, int] = {}
     for line in path.read_text().splitlines():
         entry = json.loads(line)
-        sweeps.setdefault(entry["name"], {})[entry["rate"]] = entry["loss"]
+        name, tokens = entry["name"], entry["tokens"]
+        if budgets.get(name) != tokens:
+            budgets[name], sweeps[name] = tokens, {}
+        sweeps[name][entry["rate"]] = entry["loss"]
+    if len(set(budgets.values())) > 1:
+        told = ", ".join(f"{name} {tokens}" for name, tokens in sorted(budgets.items()))
+        raise DataError(f"the sweeps in {path} have different --tokens ({told}): repeat some")
     return {name: dict(sorted(losses.items())) for name, losses in sweeps.items()}
 
 
 def regret(base: dict[float, float], target: dict[float, float]) -> float:
-    """Return what the best rate of ``base`` costs ``target`` over its own best, as a share."""
-    best = min(base, key=base.__getitem__)
+    """Return what the best rate of ``base`` costs ``target`` over its own best, as a share.
+
+    Raise DataError where the sweeps do not tell.
+    """
+    best, own = min(base, key=base.__getitem__), min(target, key=target.__getitem__)
+    if best not in target:
+        raise DataError(f"the target's sweep lacks {best:g}, the best of the draft's --rates")
+    if own in (min(target), max(target)):
+        raise DataError(
+            f"the target's best rate, {own:g}, lies at an edge of its sweep: its own best is not "
+            "known before --rates beyond it are tried"
+        )
     return target[best] / min(target.values()) - 1
 
 
@@ -100,7 +130,7 @@ def record(work: Path, path: Path) -> None:
     log.info("%s", json.dumps(found, indent=2))
 
 
-def main() -> None:
+def main() -> int:
     """Sweep one model, or record what the sweeps show."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,14 +145,22 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.record:
-        record(options.work, options.record)
-        return
+        try:
+            record(options.work, options.record)
+        except DataError as error:
+            log.error("%s", error)
+            return 2
+        return 0
     settings = Settings(
         model=options.model, scaled=options.scaled, tokens=options.tokens, rows=10, seed=2
     )
     arguments = (settings, options.rates, options.work, options.cores)
-    multiprocessing.spawn(one_rate, arguments, nprocs=options.cores)
+    try:
+        multiprocessing.spawn(one_rate, arguments, nprocs=options.cores)
+    except multiprocessing.ProcessExitedException as error:
+        return error.exit_code  # the process has said why
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

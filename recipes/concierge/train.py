@@ -193,6 +193,7 @@ class Run:
         (new / f"stream-{self.rank}.json").write_text(stream)
         if self.rank == 0:
             state = {"steps": self.steps, "seen_tokens": self.seen_tokens, "seconds": self.seconds}
+            state |= {"scaled": self.settings.scaled}
             state |= {"world": self.world, "tokenizer": fingerprint(self.stream.tokenizer)}
             tensors = {k: v for k, v in self.model.state_dict().items() if k != "lm_head.weight"}
             metadata = {"state": json.dumps(state), "format": "pt"}
@@ -213,6 +214,11 @@ class Run:
             raise DataError(
                 f"{path} was written by {state['world']} processes: resume with as many "
                 "(--processes), or move the folder away to begin anew"
+            )
+        if bool(state.get("scaled", 1)) != bool(self.settings.scaled):
+            raise DataError(
+                f"{path} was trained with --scaled {state.get('scaled', 1)}: resume with the same, "
+                "or move the folder away to begin anew"
             )
         tensors = load_file(path / "model.safetensors")
         rows = len(tensors["model.embed_tokens.weight"])

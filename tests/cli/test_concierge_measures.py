@@ -8,7 +8,7 @@ import torch
 
 from tenfold.cli.bench import holds
 from tenfold.cli.benchmarks import concierge_measures as measures
-from tenfold.cli.benchmarks.concierge_teacher import first_tokens, logits_along
+from tenfold.cli.benchmarks.concierge_teacher import first_tokens, logits_along, looked_up
 from tenfold.models.loading import load_model
 from tenfold.models.reference import reference_logits
 
@@ -103,6 +103,15 @@ def test_the_token_that_must_be_looked_up() -> None:
     ends = np.cumsum([len(t) for t in tokens]).tolist()
     offsets = list(zip([0, *ends], ends, strict=False))
     assert first_tokens(text, [(9, 12), (16, 20), (15, 20), (9, 10)], offsets) == [3, 6, 6]
+
+
+def test_a_name_that_is_only_repeated_is_no_look_up() -> None:
+    text = "Blue Door is in Porto, Azit in Tiburon. Azit is open, Blue Door is not."
+    spans = [(text.index(v), text.index(v) + len(v)) for v in ("Blue Door", "Porto", "Azit")]
+    again = [(text.rindex(v), text.rindex(v) + len(v)) for v in ("Azit", "Blue Door")]
+    names = ["Blue Door", "Azit", "Por"]
+    found = looked_up(text, spans + again, names, "Is blue door like Azitlan in Porto?")
+    assert found == spans[1:]  # Porto is a value, and Azit is part of another word
 
 
 def test_logits_along_an_answer() -> None:

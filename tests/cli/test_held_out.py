@@ -154,6 +154,13 @@ def test_eval_of_an_embedded_model(embedded: Path, capsys: pytest.CaptureFixture
     assert "without held-out questions" in err
 
 
+def test_a_folder_of_the_same_name_is_no_file(embedded: Path) -> None:
+    from tenfold.cli.evaluate import _source
+
+    Path("concierge").mkdir()
+    assert _source(Path("concierge")) == embedded / "concierge" / FILE
+
+
 def test_a_second_embedded_model_goes_by_its_name(
     embedded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,11 +207,27 @@ def test_every_figure_is_there_or_says_why(measured: Figures) -> None:
     json.dumps(measured.settings)
     assert measured.settings["temperature"] == 0.7
     assert measured.settings["value_starts"] == 2
+    for key in ("values", "with_repeated_names"):  # the answers of these questions hold no names
+        accuracy = measured.settings[f"value_start_accuracy_{key}"]
+        assert accuracy == measured.figures["value_start_accuracy"]
     assert set(measured.settings["ser_beside_baselines"]) == {"concierge", "nearest", "ngram"}
 
 
 def test_a_model_accepts_all_of_its_own_proposals(measured: Figures) -> None:
     assert measured.figures["draft_acceptance"] == pytest.approx(1.0, abs=1e-6)
+    assert measured.settings["draft_acceptance_greedy"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_reference_ends_as_an_answer_does(tmp_path: Path) -> None:
+    from tenfold.cli.benchmarks.concierge_teacher import reference_tokens
+    from tenfold.models.loading import load_model
+
+    question = read_held_out(write_questions(tmp_path / FILE)).questions[0]
+    model = load_model("concierge", dtype="float32")
+    prompt, answer = reference_tokens(model, question)
+    assert prompt
+    assert model.tokenizer.decode(answer[:-1]) == question.reference
+    assert {answer[-1]} == model.tokenizer.eos_ids
 
 
 def test_a_draft_that_is_missing_or_speaks_otherwise_is_no_figure(tiny_model: Path) -> None:

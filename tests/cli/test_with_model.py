@@ -160,6 +160,17 @@ def test_eval_goes_on_after_a_question_that_is_too_long(
     assert [(r["id"], r["right"]) for r in failed] == [(0, False)]
 
 
+def test_eval_goes_on_after_a_prompt_without_facts(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", str(gsm8k(tmp_path, 2)), "-m", str(tiny_model), "--max-tokens", "4"]
+    chosen = ("--strategy", "best_of_n", "--n", "2", "--reward", "facts")
+    code, out, err = run(capsys, *argv, *chosen, "--json")
+    assert code == 0, err
+    assert json.loads(out)["errors"] == 2
+    assert "hold no facts" in err.replace("\n", " ")
+
+
 def test_eval_resumes_only_with_the_same_model(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

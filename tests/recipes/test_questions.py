@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from recipes.concierge.baselines import Baselines, draw_examples
-from recipes.concierge.data import Lesson, draw_episode
+from recipes.concierge.data import Lesson, draw_episode, enlarged
 from recipes.concierge.examples import examples
 from recipes.concierge.lexicon import lexicon
 from recipes.concierge.questions import (
     about,
     draw,
-    enlarged,
     is_hard,
     questions,
     training_values,

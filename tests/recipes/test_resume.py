@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,12 @@ def test_a_broken_checkpoint_is_named(saved):
 def test_another_number_of_processes_is_refused(saved):
     with pytest.raises(DataError, match="was written by 1 processes"):
         new_run(saved.folder, world=2).restore()
+
+
+def test_another_scaling_is_refused(saved):
+    other = replace(settings(30_000), scaled=0)
+    with pytest.raises(DataError, match="was trained with --scaled 1"):
+        Run(other, small_corpus(), small_tokenizer(), saved.folder).restore()
 
 
 def test_another_tokenizer_is_refused_on_resume(saved):

@@ -112,7 +112,7 @@ def _source(file: Path) -> Path:
     """The file; where there is none of an embedded model's name, the questions shipped with it."""
     from tenfold.models.folders import embedded_names
 
-    if file.exists() or str(file) not in embedded_names():
+    if file.is_file() or str(file) not in embedded_names():
         return file
     from tenfold.cli.held_out import shipped
 
@@ -190,7 +190,9 @@ async def _one(
         try:
             request = request_of(llm, question.item, params)
             record |= result_json(await llm.generate(request, options))
-        except (PromptTooLong, TemplateError) as e:
+        except (InvalidRequest, TemplateError) as e:
+            if isinstance(e, InvalidRequest) and not _of_the_prompt(e):
+                raise
             record |= {"error": str(e), "text": "", "candidates": []}
             record |= {"tokens_generated": 0, "ms": 0.0}
     if question.judge is not None:
@@ -200,6 +202,12 @@ async def _one(
         )
     results.add(record)
     progress.advance(task)
+
+
+def _of_the_prompt(error: InvalidRequest) -> bool:
+    """Whether one question is at fault (too long, or without the facts that a reward reads), not
+    the options that all have in common."""
+    return isinstance(error, PromptTooLong) or (error.param or "").split(".")[0] == "messages"
 
 
 def _print(found: dict[str, Any]) -> None:

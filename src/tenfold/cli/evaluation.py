@@ -39,10 +39,12 @@ def questions(file: Path, limit: int | None = None, only: str | None = None) -> 
 
     Raises InvalidRequest for a line that asks nothing, UnknownName for a set that is not there.
     """
+    from tenfold.cli.held_out import begins_held_out
+
     items = read_jsonl(file)
     first = next(items, None)
     items = chain(() if first is None else (first,), items)
-    if first is not None and {"about", "lexicon"} <= first.keys():
+    if first is not None and begins_held_out(first):
         return _held_out(items, file, limit, only)
     if only is not None:
         raise InvalidRequest(f"{file} has no sets", param="set", hint="leave --set out")

@@ -24,7 +24,14 @@ from tenfold.cli.benchmarks.concierge_answers import (
     answer_greedily,
     draw_samples,
 )
-from tenfold.cli.benchmarks.concierge_teacher import acceptance, value_starts
+from tenfold.cli.benchmarks.concierge_teacher import (
+    ALL,
+    LOOKED_UP,
+    VALUES,
+    acceptance,
+    reference_tokens,
+    value_starts,
+)
 from tenfold.cli.held_out import HeldOutFile, drawn, read_held_out, shipped
 from tenfold.engine.async_engine import in_passing_thread
 from tenfold.errors import TenfoldError
@@ -129,13 +136,19 @@ _OF_SAMPLES = (
 
 
 def _value_starts(model: str, asked: HeldOutFile, plan: Plan, report: Report, found: Found) -> None:
+    """Is the first token of a value right? Names that are only repeated count beside the figure."""
     questions = asked.of(LOOKUP, plan.questions)
-    right, total = in_passing_thread(
+    counts = in_passing_thread(
         lambda: value_starts(load_model(model, dtype="float32"), questions, report)
     )
-    found.settings["value_starts"] = total
+    right, total = counts[LOOKED_UP]
     accuracy = right / total if total else None
     found.put("value_start_accuracy", accuracy, f"no values in the set {LOOKUP}")
+    found.settings |= {
+        "value_starts": total,
+        "value_start_accuracy_values": measures.ratio(*counts[VALUES]),
+        "value_start_accuracy_with_repeated_names": measures.ratio(*counts[ALL]),
+    }
 
 
 async def _answers(
@@ -269,22 +282,29 @@ def _phrases(sampled: Sampled) -> list[str]:
 def _draft_acceptance(
     model: str, draft: str, answers: Sequence[Answered], plan: Plan, report: Report, found: Found
 ) -> None:
+    """The share of the draft's proposals that is accepted along the held-out references, and beside
+    it along the target's greedy answers."""
     by_set = ([a for a in answers if a.question.set == name] for name in COMPARED)
     kept = {q.id for rows in by_set for q in drawn([a.question for a in rows], plan.drafted)}
     rows = [a for a in answers if a.question.id in kept]
 
-    def compare() -> tuple[float, int]:
+    def compare() -> tuple[tuple[float, int], tuple[float, int]]:
         target, smaller = (load_model(m, dtype="float32") for m in (model, draft))
         if target.tokenizer.backend.get_vocab() != smaller.tokenizer.backend.get_vocab():
             raise TenfoldError(f"{draft} has another vocabulary than {model}")
-        return acceptance(target, smaller, rows, report)
+        references = [reference_tokens(target, a.question) for a in rows]
+        greedy = [(a.prompt_ids, a.completion.token_ids) for a in rows]
+        along = acceptance(target, smaller, references, report)
+        return along, acceptance(target, smaller, greedy, report)
 
     try:
-        found.figures["draft_acceptance"], tokens = in_passing_thread(compare)
+        (accepted, tokens), (greedily, _) = in_passing_thread(compare)
     except TenfoldError as e:
         found.absent["draft_acceptance"] = e.message
     else:
+        found.figures["draft_acceptance"] = accepted
         found.settings["draft_acceptance_tokens"] = tokens
+        found.settings["draft_acceptance_greedy"] = greedily
 
 
 def _lr_transfer(file: Path, found: Found) -> None:
