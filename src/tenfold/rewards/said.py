@@ -48,7 +48,7 @@ def respectively(
         if statement.slot in slots:
             slots = {statement.slot}
         if len(records) > 1 and len(slots) == 1:
-            lists.setdefault((records, *slots), []).append(i)
+            lists.setdefault((records, slots.pop()), []).append(i)
     told = list(spoken)
     for (records, slot), places in lists.items():
         if len(places) < len(records):

@@ -13,8 +13,9 @@ from tenfold.rewards.facts import Requirement, facts_of, requested
 from tenfold.rewards.invention import FUNCTION_WORDS, Known, inventions
 from tenfold.rewards.lexing import Token, lex
 from tenfold.rewards.phrases import Found
+from tenfold.rewards.said import Statement
 from tenfold.rewards.sentences import Sentence, settled, split_sentences
-from tenfold.rewards.statements import Speaker, Statement
+from tenfold.rewards.statements import Speaker
 from tenfold.types import Message
 
 _NOT = {"no", "not", "without", "never", "neither", "nor", "cannot", "none"}
