@@ -20,7 +20,7 @@ BUDGET = {
     "src/tenfold/server": ("*.py", 4000),
     "src/tenfold/cli": ("*.py", 3500),
     "native": ("*.[ch]*", 2500),
-    "recipes": ("*.py", 3000),
+    "recipes": ("*.py", 6500),
     "playground/src": ("*.ts*", 4500),
     "tests": ("*.py", 12000),
     "benchmarks": ("*.py", 1500),

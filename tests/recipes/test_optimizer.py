@@ -18,7 +18,7 @@ STEPS = 3
 
 
 def test_rates_rise_stay_and_fall():
-    scales = [learning_rate_scale(p) for p in (0.0, 0.005, 0.1, 0.6, 0.8, 1.0)]
+    scales = [learning_rate_scale(p) for p in (0.0, 0.005, 0.1, 0.55, 0.8, 1.0)]
     assert scales[0] < scales[1] < 1
     assert scales[2:4] == [1.0, 1.0]
     assert 1 > scales[4] > scales[5] == pytest.approx(0.02)
