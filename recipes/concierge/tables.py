@@ -174,7 +174,7 @@ def overlap_table(corpus: Corpus, mined: Mined) -> str:
          sum(said(d) in texts for d in (*corpus.seen, *corpus.unseen))),
         ("held-out values of pools that were split",
          sum(len(corpus.held_pools[n]) for n in split), sum(len(names[n]) for n in split)),
-        ("held-out templates, against composed answers", len(ours - train), len((ours - train) & train)),
+        ("held-out templates (composed answers)", len(ours - train), len((ours - train) & train)),
         ("templates of services never seen", len(unseen), len(unseen & train)),
     ]  # fmt: skip
     for name in SETS:
