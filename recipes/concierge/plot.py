@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    draw(options.work, options.out)
+    try:
+        draw(options.work, options.out)
+    except DataError as error:
+        sys.exit(f"plot: {error}")
 
 
 if __name__ == "__main__":
