@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SLOT_WORDS = {
@@ -111,6 +112,19 @@ def slot_words(slot: str) -> str:
     return SLOT_WORDS.get(slot, slot.replace("_", " "))
 
 
+def listed(words: Sequence[str], article: str = "the ") -> str:
+    """Write "the city, the rating and the address"."""
+    said = [article + word for word in words]
+    return said[0] if len(said) == 1 else ", ".join(said[:-1]) + " and " + said[-1]
+
+
+def with_article(noun: str) -> str:
+    """Put "a" or "an" before ``noun``; what has no noun is something."""
+    if not noun:
+        return "something"
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def field_sentence(name: str, words: str, value: str) -> str:
     """Write one field; the slot stands right before the value so that attention finds it."""
     return f"For {name} the {words} is {value}."
@@ -126,12 +140,11 @@ def write_facts(records: list[FactRecord], guest: list[tuple[str, str]]) -> str:
     """Write all records, one per line in their order, then what is known of the guest's request."""
     lines = []
     for record in records:
-        article = "an" if record.noun[0] in "aeiou" else "a"
         nameless = record.name == f"the {record.noun}"
         sentences = [
-            f"There is {article} {record.noun}."
+            f"There is {with_article(record.noun)}."
             if nameless
-            else f"{record.name} is {article} {record.noun}."
+            else f"{record.name} is {with_article(record.noun)}."
         ]
         sentences += [field_sentence(record.name, words, value) for words, value in record.fields]
         sentences += [flag_sentence(record.name, slot, yes) for slot, yes in record.flags]

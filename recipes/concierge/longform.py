@@ -14,7 +14,7 @@ from functools import partial
 from . import longform_phrases as phrases
 from .compose import Composer, fill_holes, lead_order
 from .episodes import Episode, Limits, Message
-from .facts import FactRecord, write_facts
+from .facts import FactRecord, listed, write_facts
 from .lookups import with_noun
 from .schemas import LONG_SCHEMAS, UNSEEN_SCHEMAS, Schema, Slot, draw_records
 from .templates import Bank, Template
@@ -30,12 +30,6 @@ def rough_tokens(text: str) -> int:
     marks = sum(not (c.isalpha() or c.isspace()) for c in text)
     words = "".join(c if c.isalpha() else " " for c in text).split()
     return marks + sum(1 + (len(word) > 7) for word in words)
-
-
-def listed(words: Sequence[str], article: str = "the ") -> str:
-    """Write "the city, the rating and the address"."""
-    said = [article + word for word in words]
-    return said[0] if len(said) == 1 else ", ".join(said[:-1]) + " and " + said[-1]
 
 
 def asked_slots(words: Sequence[str], rng: random.Random) -> str:

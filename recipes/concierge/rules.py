@@ -11,22 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .dialogues import NAME_SLOTS, Turn
-from .facts import GUEST, slot_words
+from .facts import GUEST, listed, slot_words, with_article
 
 Signature = tuple[str, ...]  # slot words in the order in which they are first said
-
-
-def joined(words: Sequence[str]) -> str:
-    """Write a list as people do: the city, the date and the time."""
-    named = [f"the {word}" for word in words]
-    return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-
-
-def with_article(noun: str) -> str:
-    """Put "a" or "an" before ``noun``; what has no noun is something."""
-    if not noun:
-        return "something"
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def signature(turn: Turn, act: str) -> Signature:
@@ -50,11 +37,11 @@ class HouseRules:
             a_noun = with_article(noun)
             sentences = []
             if self.ask.get(noun):
-                sentences.append(f"Before you suggest {a_noun}, ask for {joined(self.ask[noun])}.")
+                sentences.append(f"Before you suggest {a_noun}, ask for {listed(self.ask[noun])}.")
             if self.say.get(noun):
-                sentences.append(f"When you suggest {a_noun}, say {joined(self.say[noun])}.")
+                sentences.append(f"When you suggest {a_noun}, say {listed(self.say[noun])}.")
             if self.confirm.get(noun):
-                sentences.append(f"Before you book {a_noun}, confirm {joined(self.confirm[noun])}.")
+                sentences.append(f"Before you book {a_noun}, confirm {listed(self.confirm[noun])}.")
             if sentences:
                 out.append(" ".join(sentences))
         return out
