@@ -13,16 +13,23 @@ from .data import Corpus, Lesson, draw_episode
 from .episodes import Episode
 
 POOL_EPISODES = 320  # conversations drawn at once and packed together
-START_WEIGHT = 3.0  # the first token of a value decides which value: it counts more
+START_WEIGHT = 4.0  # the first token of a value decides which value: it counts more
+END_WEIGHT = 2.0  # of an answer: to stop, or to go on with the next record
 
 
 @dataclass(slots=True)
 class Row:
-    """One conversation: tokens, which of them an assistant says, and where its values start."""
+    """One conversation: tokens, which of them an assistant says, and where its values start.
+
+    ``turns`` are those of ``starts`` whose value was not among the two before it, so that a record
+    is turned to or its value looked up; ``ends`` are the last tokens of answers.
+    """
 
     tokens: list[int]
     answer: list[bool]
     starts: list[int]
+    turns: list[int]
+    ends: list[int]
     family: str
     records: int
     slots: int
@@ -49,26 +56,32 @@ def value_start(text: str, start: int, end: int) -> int:
 
 def encode(tokenizer: Tokenizer, episode: Episode) -> Row:
     """Encode an episode as the chat template renders it."""
-    tokens, answer, starts = [tokenizer.token_to_id("<|bos|>")], [False], []
+    tokens, answer, starts = [tokenizer.token_to_id("<|bos|>")], [False], list[int]()
+    turns, ends = list[int](), list[int]()
     end = tokenizer.token_to_id("<|end|>")
     for message in episode.messages:
         encoding = tokenizer.encode(message.text, add_special_tokens=False)
         offset = len(tokens) + 1
-        for first, last in message.values:
+        said = list[str]()
+        for first, last in sorted(message.values):
             token = encoding.char_to_token(value_start(message.text, first, last))
             if token is not None:
                 starts.append(offset + token)
+                if message.text[first:last] not in said[-2:]:  # not "For A ... For A ..."
+                    turns.append(offset + token)
+            said.append(message.text[first:last])
         tokens += [tokenizer.token_to_id(f"<|{message.role}|>"), *encoding.ids, end]
         spoken = message.role == "assistant"
         answer += [False] + [spoken] * (len(encoding.ids) + 1)
-    return Row(tokens, answer, starts, episode.family, episode.records, episode.slots)
+        ends += [len(tokens) - 1] if spoken else []
+    return Row(tokens, answer, starts, turns, ends, episode.family, episode.records, episode.slots)
 
 
 def repeat_row(vocabulary: int, rng: random.Random) -> Row:
     """Return random tokens said twice: the barest lesson in copying."""
     half = [rng.randrange(6, vocabulary) for _ in range(rng.randint(8, 40))]
     spoken = [False] * (len(half) + 1) + [True] * len(half)
-    return Row([1, *half, *half], spoken, [], "repeat", 0, 0)
+    return Row([1, *half, *half], spoken, [], [], [], "repeat", 0, 0)
 
 
 def pack(rows: Iterable[Row], length: int) -> list[list[Row]]:
@@ -89,7 +102,7 @@ def pack(rows: Iterable[Row], length: int) -> list[list[Row]]:
 
 
 def collate(packed: list[list[Row]], length: int, prompt_weight: float) -> Batch:
-    """Lay packed rows out; answers count 1, value starts more, a fourth of the prompt less."""
+    """Lay packed rows out; answers count 1, values and ends more, a fourth of the prompt less."""
     tokens = torch.zeros(len(packed), length, dtype=torch.long)
     documents = torch.zeros(len(packed), length, dtype=torch.long)
     weights = torch.zeros(len(packed), length)
@@ -104,7 +117,8 @@ def collate(packed: list[list[Row]], length: int, prompt_weight: float) -> Batch
             weights[i, begin:end] = torch.where(torch.tensor(row.answer), 1.0, sparse)
             weights[i, begin] = 0  # nothing before it
             places = [begin + start for start in row.starts]
-            weights[i, places] *= START_WEIGHT
+            weights[i, [begin + turn for turn in row.turns]] *= START_WEIGHT
+            weights[i, [begin + end for end in row.ends]] *= END_WEIGHT
             starts += [(i, place) for place in places]
             sizes += [(row.records, row.slots)] * len(places)
             begin = end

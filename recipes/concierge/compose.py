@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 
 from . import longform_phrases as phrases
 from .episodes import Message
-from .facts import FactRecord
+from .facts import FactRecord, listed
 from .template_rules import HOLE
 from .templates import NAME, Bank, Template
 
 PLAIN_ANSWERS = 0.35  # whole answers in the words of the facts: one steady way of saying it
 PLAIN_SHARE = 0.08  # of sentences elsewhere; those for want of a template come on top
 GENERIC_SHARE = 0.1
+NAMED_FIRST_SHARE = 0.5  # of lists that are not plain
 EXTRA_SHARE = 0.3  # openers, and half as many closers
-ORDERED_SHARE = 0.8
+ORDERED_SHARE = 0.92
 _VOWEL = re.compile(r"\W*(?:8|11\b|18\b|[aeio]|u(?!ni|s[aeiou]))", re.IGNORECASE)
 
 
@@ -89,6 +90,15 @@ class Composer:
         """Now and then say something first."""
         if self.rng.random() < EXTRA_SHARE:
             self.say(self.rng.choice(forms), {})
+
+    def name_all(self, records: Sequence[FactRecord]) -> None:
+        """Mostly name several records together first: each then follows from the one before."""
+        if len(records) > 1 and (self.plain or self.rng.random() < NAMED_FIRST_SHARE):
+            form = phrases.NAMED_FIRST[0] if self.plain else self.rng.choice(phrases.NAMED_FIRST)
+            holes = {f"name {i}": r.name for i, r in zip("abcdefgh", records, strict=False)}
+            self.say(form.replace("{names}", listed([f"{{{hole}}}" for hole in holes], "")), holes)
+            for record in records:
+                self._require(record, [])
 
     def close(self, noun: str) -> None:
         """Now and then ask what else is wanted, as people do."""

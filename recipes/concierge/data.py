@@ -28,7 +28,16 @@ from .dialogues import (
 from .episodes import Episode, Limits, human_episode
 from .longform import long_episode
 from .lookups import general_episode, lookup_episode
-from .templates import Bank, load_templates, mine, read_splits, report, save_templates
+from .templates import (
+    Bank,
+    held_turns,
+    intents_of,
+    load_templates,
+    mine,
+    read_splits,
+    report,
+    save_templates,
+)
 from .values import POOL_SPLIT_SIZE, split_pool
 
 log = logging.getLogger(__name__)
@@ -51,6 +60,7 @@ def build_corpus() -> Corpus:
     """Read the human dialogues; ``unseen`` dialogues use a service that training never saw."""
     folder = data_folder()
     train = list(read_dialogues(folder, "train"))
+    keep_templates_out(train, read_splits())
     known = {service for dialogue in train for service in dialogue.services}
     held = [*read_dialogues(folder, "dev"), *read_dialogues(folder, "test")]
     keep_required_needs([*train, *held])
@@ -62,6 +72,16 @@ def build_corpus() -> Corpus:
         {name: split_pool(pool, held_out=False) for name, pool in pools.items()},
         {name: split_pool(pool, held_out=True) for name, pool in pools.items()},
     )
+
+
+def keep_templates_out(train: list[Dialogue], splits: dict[str, list[dict[str, Any]]]) -> None:
+    """Make unusable what assistants of ``train`` say as a template that is kept for evaluation."""
+    intents = intents_of(splits)
+    raws = {raw["id"]: raw for raw in splits["train"]}
+    for dialogue in train:
+        for position in held_turns(raws[dialogue.id], intents):
+            if dialogue.turns[position].speaker == "system":
+                dialogue.turns[position].usable = False
 
 
 def save_corpus(corpus: Corpus, path: Path) -> None:
@@ -128,8 +148,8 @@ class Lesson:
         if progress < 0.06:
             return cls(0.03, 0.2, 0.1, 0.02, 0.1, Limits(2, 4, 10))
         if progress < 0.15:
-            return cls(0.02, 0.3, 0.2, 0.03, 0.15, Limits(3, 5, 10))
-        return cls(0.02, 0.42, 0.3, 0.04, 0.2, Limits(4, 6, 10))
+            return cls(0.02, 0.3, 0.2, 0.03, 0.25, Limits(3, 5, 10))
+        return cls(0.02, 0.4, 0.32, 0.03, 0.4, Limits(4, 6, 10))
 
 
 def draw_episode(corpus: Corpus, lesson: Lesson, rng: random.Random) -> Episode:

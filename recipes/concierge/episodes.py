@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from .dialogues import Dialogue, Record, Turn
 from .facts import FLAG_WORDS, FactRecord, slot_words, write_facts
 from .rules import HouseRules, kind_of_turn, read_rules, required_values
+from .schemas import alternatives
 from .values import fresh_value, surface_forms
 
 Required = tuple[str, str, str]  # record, slot words ("" for its name), value
@@ -97,6 +98,7 @@ def _written_values(
         if not value.fixed:
             for _ in range(6):
                 text = fresh_value(value.kind, value.slot, value.text, pools, rng)
+                text = rng.choice(alternatives(text) or (text,))
                 if text not in taken:
                     break
         written[index] = text
@@ -139,6 +141,43 @@ def _choose_records(
 def first_mention(turns: list[Turn], name: int | None) -> int:
     """Return the turn that names a record first; records never named come last, in their order."""
     return next((i for i, turn in enumerate(turns) if name in turn.stated), len(turns))
+
+
+def known_turns(turns: Sequence[Turn], looked_up: set[int], slots: set[str]) -> int:
+    """Return how many turns come before an assistant speaks of a record that is not in the facts.
+
+    That is an offer, or a piece of information about one of ``slots``, that no record holds; what
+    else nobody said is told as facts of the guest.
+    """
+    said: set[int] = set()
+    for position, turn in enumerate(turns):
+        if turn.speaker == "system":
+            told = [(slot, hole) for slot, hole in turn.acts.get("INFORM", ()) if slot in slots]
+            told += turn.acts.get("OFFER", ())
+            if any(hole not in looked_up | said for _, hole in told):
+                return position - 1
+        said |= set(turn.stated)
+    return len(turns)
+
+
+def choices_before(turns: Sequence[Turn], records: Sequence[Record]) -> list[Record]:
+    """Return the named records that ``turns`` speak of as chosen without naming them first.
+
+    Their names were said before ``turns``, so the facts have to tell them.
+    """
+    chosen: list[Record] = []
+    named: set[int] = set()
+    for turn in turns:
+        offered = {hole for _, hole in turn.acts.get("OFFER", ())}
+        if turn.speaker == "system":
+            told = {h for act in ("INFORM", "CONFIRM") for _, h in turn.acts.get(act, ())}
+            owners = [r for r in records if told & {r.name, *(hole for _, hole in r.fields)}]
+            if owners and not any(r.name is None or r.name in named | offered for r in owners):
+                first = owners[0]
+                chosen.append(first)
+                named |= {r.name for r in (first,) if r.name is not None}
+        named |= set(turn.stated)
+    return chosen
 
 
 def _guest_facts(
@@ -208,10 +247,14 @@ def human_episode(
     facts = _facts(dialogue, chosen, shown, asked, written, rng)
     looked_up = {hole for r in chosen for slot, hole in r.fields if slot in shown}
     looked_up |= {r.name for r in chosen if r.name is not None}
+    slots = {slot for r in chosen for slot, _ in r.fields}
+    span = (span[0], span[0] + known_turns(turns, looked_up, slots))
+    turns = dialogue.turns[span[0] : span[1]]
     guest = _guest_facts(dialogue, span, looked_up, set())
-    if len(guest) > 8:
+    if len(guest) > 8 or len(turns) < 2:
         return None
-    known = [(words, written[hole]) for hole, words in guest.items()]
+    known = [(r.noun, written[r.name]) for r in choices_before(turns, chosen) if r.name is not None]
+    known += [(words, written[hole]) for hole, words in guest.items()]
     system = "\n".join(filter(None, [write_facts(facts, known), *rules.lines()]))
     messages = [Message("system", system)] if system else []
     messages += _said(dialogue, span, rules, chosen, written)

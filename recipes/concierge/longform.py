@@ -86,6 +86,7 @@ class _Talk:
         question.append(rng.choice(each).replace("{asked}", asked_slots(wanted, rng)))
         answer = self.composer("options")
         answer.open(phrases.FOUND)
+        answer.name_all(fitting)
         for one in fitting:
             answer.cover(one, wanted, "offer")
         answer.close(record.noun)

@@ -106,6 +106,7 @@ FOUND = (
     "Let me list them.",
     "Of course. These are your options.",
 )
+NAMED_FIRST = ("I found {names}.", "There are {names}.", "These are {names}.", "I have {names}.")
 COMPARING = ("Here is how they compare.", "Let me compare them.", "Sure, here are both.")
 TELLING = ("Sure.", "Of course.", "Here you are.", "Gladly.")
 PLANNING = ("Here is your plan.", "This is your itinerary.", "Here is everything together.")

@@ -6,9 +6,10 @@ import random
 from collections.abc import Mapping, Sequence
 
 from .episodes import Episode, Limits, Message
-from .facts import FLAG_WORDS, FactRecord, slot_words, write_facts
+from .facts import FLAG_WORDS, FactRecord, listed, slot_words, write_facts
 from .phrases import (
     ANSWERS,
+    EACH_QUESTIONS,
     GENERAL,
     GREETINGS,
     LIST_QUESTIONS,
@@ -22,7 +23,7 @@ from .phrases import (
 )
 from .values import fresh_value, pool_of
 
-VALUE_HOLES = {"n", "n1", "n2", "v", "v1", "v2"}
+VALUE_HOLES = {"n", "v", "v1", "v2", *(f"n{i}" for i in range(8))}
 ORDER_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 
 
@@ -179,6 +180,25 @@ def _list_options(records: list[FactRecord], rng: random.Random) -> tuple[str, M
     return with_noun(rng.choice(LIST_QUESTIONS), noun), answer.message()
 
 
+def _say_each(records: list[FactRecord], rng: random.Random) -> tuple[str, Message]:
+    """Go through all records in their order: names alone, or one to three slots of each."""
+    chosen = rng.sample(
+        range(len(records[0].fields)), min(len(records[0].fields), rng.randint(0, 3))
+    )
+    asked = [records[0].fields[i][0] for i in chosen]
+    answer = Answer("each")
+    if not asked or rng.random() < 0.5:
+        names = {f"n{i}": record.name for i, record in enumerate(records)}
+        answer.add(f"There are {listed([f'{{{n}}}' for n in names], '')}.", names)
+    for record in records:
+        answer.require(record, [record.fields[i] for i in chosen], True)
+        for i in chosen:
+            words, value = record.fields[i]
+            answer.add("For {n} the {w} is {v}.", {"n": record.name, "w": words, "v": value})
+    question = with_noun(rng.choice(EACH_QUESTIONS), records[0].noun)
+    return question.replace("{asked}", listed(asked) if asked else "the names"), answer.message()
+
+
 def _add_fields(answer: Answer, record: FactRecord, count: int) -> None:
     """Append the first ``count`` fields as the facts have them."""
     for words, value in record.fields[:count]:
@@ -230,9 +250,11 @@ def _ask_long(record: FactRecord, records: list[FactRecord], rng: random.Random)
     draw = rng.random()
     if draw < 0.15:
         return *_recommend(records, rng), records[0]
-    if draw < 0.6:
+    if draw < 0.35:
         return *_list_options(records, rng), None if len(records) > 1 else records[0]
-    if draw < 0.8 or len(records) == 1:
+    if draw < 0.65 and len(records) > 1:
+        return *_say_each(records, rng), None
+    if draw < 0.85 or len(records) == 1:
         return *_recap(record, rng), record
     return *_compare(records, rng), None
 
@@ -243,11 +265,11 @@ def _ask_short(
     """Ask for one value mostly, sometimes for two, a name, a property or what is not known."""
     if draw > 0.985:
         return *_ask_missing(record, rng), record
-    if draw > 0.84 and record.flags:
+    if draw > 0.86 and record.flags:
         return *_ask_flag(record, rng), record
-    if draw > 0.80:
+    if draw > 0.78:
         return *_ask_reverse(records, rng), None
-    if draw > 0.73 and len(record.fields) > 1:
+    if draw > 0.71 and len(record.fields) > 1:
         return *_ask_two(record, rng), record
     return *_ask_value(record, len(records) - 1, recent, rng), record
 

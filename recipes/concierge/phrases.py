@@ -135,6 +135,12 @@ LIST_QUESTIONS: tuple[str, ...] = (
     "Please show me my options.",
     "What are my options?",
 )
+EACH_QUESTIONS: tuple[str, ...] = (  # {asked} is "the names" or "the city and the price"
+    "Tell me {asked} of each {noun}.",
+    "What are {asked} of all the {noun}s?",
+    "For every {noun} I need {asked}.",
+    "Go through the {noun}s with {asked}.",
+)
 RECOMMEND_QUESTIONS: tuple[str, ...] = (
     "Can you recommend a {noun}?",
     "Please suggest a {noun}.",

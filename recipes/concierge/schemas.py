@@ -306,6 +306,20 @@ UNSEEN_SCHEMAS: dict[str, Schema] = {
 }  # fmt: skip
 
 
+def alternatives(value: str) -> tuple[str, ...]:
+    """Return the small category that a value is of, such as the types of cars; () for others."""
+    return _CATEGORY_OF.get(value.lower(), ())
+
+
+_CATEGORY_OF = {
+    value.lower(): slot.choices
+    for schema in (*LONG_SCHEMAS.values(), *UNSEEN_SCHEMAS.values())
+    for slot in schema.slots
+    for value in slot.choices
+    if not value.isdigit()
+}
+
+
 def draw_value(
     slot: Slot, taken: set[str], pools: Mapping[str, Sequence[str]], rng: random.Random
 ) -> str:
@@ -342,8 +356,10 @@ def draw_name(
     """Draw a name; airlines and cars, of which people use few, are often made up."""
     if not schema.names:
         return f"the {noun}"
-    if noun == "flight" and rng.random() < 0.4:
-        name = f"{made_up_name(rng).split()[0]} {rng.choice(('Airlines', 'Airways', 'Air'))}"
+    if noun in ("flight", "car") and rng.random() < 0.4:
+        name = made_up_name(rng)
+        if noun == "flight":
+            name = f"{name.split()[0]} {rng.choice(('Airlines', 'Airways', 'Air'))}"
         if name not in taken:
             taken.add(name)
             return name

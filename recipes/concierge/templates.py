@@ -125,7 +125,7 @@ def _values(raw: dict[str, Any]) -> set[str]:
     return {v.lower() for v in values if len(v) > 2 and not v.isdigit()} - {"true", "false"}
 
 
-def _intents(splits: dict[str, list[dict[str, Any]]]) -> dict[str, set[str]]:
+def intents_of(splits: dict[str, list[dict[str, Any]]]) -> dict[str, set[str]]:
     """Return the services that each intent belongs to, as dialogues of one service show."""
     intents: dict[str, set[str]] = defaultdict(set)
     for raws in splits.values():
@@ -150,6 +150,22 @@ def _mine_turn(
     alone = role == "inform" and len(key.slots) == 1 and key.slots != (NAME,)
     if alone and is_neutral(template, noun, key.slots[0]):
         into[Key(ANY_NOUN, role, key.slots)][template] += 1
+
+
+def is_held(template: str) -> bool:
+    """Tell whether a template is one of the tenth that is kept for evaluation."""
+    return hash_bucket(template) == 0
+
+
+def held_turns(raw: dict[str, Any], intents: dict[str, set[str]]) -> set[int]:
+    """Return which turns of a raw dialogue are said as a template that is kept for evaluation."""
+    others, held = _values(raw), set[int]()
+    for position, (service, turn) in enumerate(_turns(raw, intents)):
+        if service in SERVICES:
+            _, key, template = read_turn(*SERVICES[service], turn, others)
+            if key is not None and is_held(template):
+                held.add(position)
+    return held
 
 
 def _pairs(template: str) -> set[tuple[str, str]]:
@@ -178,7 +194,7 @@ def _drop_odd(parts: list[Counts]) -> None:
 def mine(splits: dict[str, list[dict[str, Any]]]) -> Mined:
     """Mine raw dialogues: of ``train`` all services, of the others only those not in train."""
     known = {service for raw in splits["train"] for service in raw["services"]}
-    intents = _intents(splits)
+    intents = intents_of(splits)
     mined = Mined()
     for split, raws in splits.items():
         into = mined.train if split == "train" else mined.unseen
@@ -239,7 +255,7 @@ class Bank:
         self._groups: dict[tuple[str, str], list[tuple[Template, float]]] = defaultdict(list)
         for key, texts in (mined.unseen if self.unseen else mined.train).items():
             for text, count in texts.items():
-                if self.unseen or (hash_bucket(text) == 0) == (part == "held"):
+                if self.unseen or is_held(text) == (part == "held"):
                     holes = tuple(dict.fromkeys(HOLE.findall(text)))
                     template = Template(text, holes, frozenset(key.slots))
                     self._groups[key.noun, key.role].append((template, count**0.5))

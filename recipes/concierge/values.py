@@ -66,6 +66,7 @@ CITY_SLOTS = {
     "from",
     "to",
 }
+CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 ENDS = ("", "", "", "n", "r", "l", "s", "ck", "th", "nd")
 POOL_SPLIT_SIZE = 40  # a pool of at least this many values keeps a tenth for evaluation only
 RELATIVE_DATE = re.compile(
@@ -145,9 +146,17 @@ def surface_forms(kind: str, value: str) -> list[str]:
 
 
 def made_up_name(rng: random.Random) -> str:
-    """Make a name of random syllables, so that spelling out unknown names is learned too."""
+    """Make a name of random syllables, so that spelling out unknown names is learned too.
+
+    Some words are capitals or numbers, as in BAM or Pier 39: such names come apart into pieces.
+    """
     words = []
     for _ in range(rng.randint(1, 3)):
+        if rng.random() < 0.2:
+            words.append("".join(rng.choice(CAPITALS) for _ in range(rng.randint(1, 4))))
+            continue
+        if words and rng.random() < 0.1:
+            words.append(rng.choice(("&", "of", "the", str(rng.randint(2, 99)))))
         syllables = (
             rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") + rng.choice(ENDS)
             for _ in range(rng.randint(1, 3))

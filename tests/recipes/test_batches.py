@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recipes.concierge.batches import (
+    END_WEIGHT,
     START_WEIGHT,
     EpisodeStream,
     Row,
@@ -29,7 +30,7 @@ def tokenizer():
 def drawn_rows(count: int, seed: int, longest: int = 300) -> list[Row]:
     rng = random.Random(seed)
     sizes = [rng.randint(1, longest) for _ in range(count)]
-    return [Row([9] * n, [False] * n, [], "made-up", i, n) for i, n in enumerate(sizes)]
+    return [Row([9] * n, [False] * n, [], [], [], "made-up", i, n) for i, n in enumerate(sizes)]
 
 
 def test_rows_mark_answers_and_the_first_token_of_values(tokenizer):
@@ -88,19 +89,19 @@ def test_packing_nothing_gives_nothing():
 
 
 def test_collating_lays_documents_side_by_side():
-    one = Row([1, 10, 11, 12], [False, False, True, True], [2], "a", 3, 4)
-    two = Row([1, 20, 21], [False, True, True], [1, 2], "b", 1, 2)
+    one = Row([1, 10, 11, 12], [False, False, True, True], [2], [2], [3], "a", 3, 4)
+    two = Row([1, 20, 21], [False, True, True], [1, 2], [2], [], "b", 1, 2)
     batch = collate([[one, two], []], 9, 0.0)
     assert batch.tokens.tolist() == [[1, 10, 11, 12, 1, 20, 21, 0, 0], [0] * 9]
     assert batch.documents.tolist() == [[1, 1, 1, 1, 2, 2, 2, 0, 0], [0] * 9]
     high = START_WEIGHT
-    assert batch.weights.tolist() == [[0, 0, high, 1, 0, high, high, 0, 0], [0] * 9]
+    assert batch.weights.tolist() == [[0, 0, high, END_WEIGHT, 0, 1, high, 0, 0], [0] * 9]
     assert batch.starts.tolist() == [[0, 2], [0, 5], [0, 6]]
     assert batch.sizes == [(3, 4), (1, 2), (1, 2)]
 
 
 def test_a_fourth_of_the_prompt_counts_a_little():
-    row = Row([5] * 400, [False] * 399 + [True], [], "a", 0, 0)
+    row = Row([5] * 400, [False] * 399 + [True], [], [], [], "a", 0, 0)
     weights = collate([[row]], 400, 0.2).weights[0, :-1]
     counted = weights[weights > 0]
     assert 95 <= len(counted) <= 100
@@ -108,7 +109,7 @@ def test_a_fourth_of_the_prompt_counts_a_little():
 
 
 def test_first_tokens_of_documents_never_count():
-    rows = [Row([1, 7, 8, 9], [True] * 4, [], "a", 0, 0) for _ in range(3)]
+    rows = [Row([1, 7, 8, 9], [True] * 4, [], [], [], "a", 0, 0) for _ in range(3)]
     weights = collate([rows], 12, 1.0).weights[0]
     assert weights.reshape(3, 4)[:, 0].tolist() == [0, 0, 0]
     assert (weights.reshape(3, 4)[:, 1:] == 1).all()

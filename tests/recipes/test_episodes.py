@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 
 import pytest
 
@@ -18,6 +19,7 @@ from recipes.concierge.data import (
 from recipes.concierge.dialogues import cut_values
 from recipes.concierge.episodes import Episode, Limits, human_episode
 from recipes.concierge.lookups import lookup_episode
+from recipes.concierge.schemas import alternatives
 from recipes.concierge.templates import Mined, save_templates
 
 from .made_up import POOLS, RAW, RESULTS, raw, small_corpus, turn
@@ -131,3 +133,50 @@ def test_a_guest_with_too_many_wishes_makes_no_episode():
     dialogue = cut_values(raw(turn("user", "Well?"), turn("system", text, *said)))
     assert dialogue.turns[1].usable
     assert human_episode(dialogue, POOLS, Limits(3, 5, 8), random.Random(0)) is None
+
+
+def told_of_the_guest(episode: Episode) -> dict[str, str]:
+    return dict(
+        re.findall(r"For the guest the ([a-z ]+) is (.+?)\.(?: |$)", episode.messages[0].text)
+    )
+
+
+TAKEN = raw(
+    turn("user", "Something in Porto?", ("INFORM", "city", "Porto")),
+    turn("system", "Old Oak?", ("OFFER", "restaurant_name", "Old Oak"), results=RESULTS),
+    turn("user", "Good. Their number?", ("REQUEST", "phone_number", None)),
+    turn("system", "It is 555-555-0142.", ("INFORM", "phone_number", "555-555-0142")),
+)
+
+
+def test_the_facts_tell_what_was_chosen_before_the_conversation_starts():
+    rng, starts = random.Random(0), set[str]()
+    for _ in range(40):
+        episode = human_episode(cut_values(TAKEN), POOLS, Limits(3, 5, 8), rng)
+        assert episode is not None
+        first = episode.messages[1].text
+        starts.add(first)
+        named = [r for m in episode.messages for r in m.required if m.kind == "inform"]
+        chosen = told_of_the_guest(episode).get("restaurant")
+        assert chosen == (named[0][0] if first.startswith("Good") else None)
+    assert len(starts) > 1
+
+
+def test_a_conversation_ends_before_an_offer_that_is_not_in_the_facts():
+    rng = random.Random(0)
+    later = {**RESULTS[0], "restaurant_name": "Late Bar", "city": "Lyon"}
+    dialogue = raw(
+        *TAKEN["turns"],
+        turn("user", "Another one?", ("REQUEST_ALTS", "", None)),
+        turn("system", "Try Far Inn.", ("OFFER", "restaurant_name", "Far Inn"), results=[later]),
+    )
+    for _ in range(40):
+        episode = human_episode(cut_values(dialogue), POOLS, Limits(3, 5, 8), rng)
+        assert episode is None or not any("Try" in m.text for m in episode.messages)
+
+
+def test_small_categories_change_within_their_kind():
+    assert "SUV" in alternatives("sedan")
+    assert "Dermatologist" not in alternatives("Full-size")
+    assert alternatives("Lisbon") == ()
+    assert alternatives("4") == ()

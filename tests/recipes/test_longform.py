@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 
 import pytest
 
@@ -123,3 +124,32 @@ def test_composed_lookups_say_what_they_require():
             kinds.add(message.kind)
             assert all(value.lower() in message.text.lower() for _, _, value in message.required)
     assert {"value", "two", "reverse", "list", "recap", "compare"} <= kinds
+
+
+def test_lists_often_name_their_records_first_and_in_the_order_of_the_facts():
+    listed = {False: 0, True: 0}
+    for _, episode in EPISODES:
+        order = list(facts(episode))
+        for message in episode.messages[2::2]:
+            names = [n for n, w, _ in message.required if not w]
+            if message.kind == "options" and len(names) > 1:
+                first = message.text.split(". For ")[0]
+                listed[all(name in first for name in names)] += 1
+                assert names == [n for n in order if n in names]
+    assert min(listed.values()) > 10
+
+
+def test_going_through_all_records_leaves_none_out():
+    rng, kinds = random.Random(0), Counter()
+    for _ in range(150):
+        episode = lookup_episode(POOLS, Limits(4, 4, 8), 0.8, rng)
+        for message in episode.messages:
+            kinds[message.kind] += 1
+            if message.kind == "each":
+                told = facts(episode)
+                names = dict.fromkeys(n for n, w, _ in message.required if not w)
+                assert list(names) == list(told)
+                asked = {w for _, w, _ in message.required if w}
+                for name in told:
+                    assert {w for n, w, _ in message.required if n == name and w} == asked
+    assert kinds["each"] > 50

@@ -5,12 +5,16 @@ import random
 
 import pytest
 
+from recipes.concierge.data import keep_templates_out
 from recipes.concierge.datafiles import DataError
+from recipes.concierge.dialogues import cut_values
 from recipes.concierge.template_rules import cut_template, repair, trim
 from recipes.concierge.templates import (
     Bank,
     Key,
     Mined,
+    held_turns,
+    is_held,
     load_templates,
     mine,
     read_splits,
@@ -18,6 +22,8 @@ from recipes.concierge.templates import (
     save_templates,
 )
 from recipes.concierge.values import hash_bucket
+
+from .made_up import raw, turn
 
 
 def offer(text: str, **stated: str) -> dict:
@@ -148,3 +154,18 @@ def test_human_dialogues_give_templates():
     found = mine(read_splits(limit=300))
     assert sum(map(len, found.train.values())) > 100
     assert all(text.isascii() for texts in found.train.values() for text in texts)
+
+
+def address(text: str) -> dict:
+    return turn("system", text, ("INFORM", "street_address", "10 Mill Lane"))
+
+
+def test_training_leaves_out_answers_that_are_held_out_templates():
+    said = [address("The restaurant is at 10 Mill Lane."), address("It is at 10 Mill Lane.")]
+    assert [is_held(read_turn("restaurant", "", s, set())[2]) for s in said] == [True, False]
+    asked = turn("user", "Where?", ("REQUEST", "street_address", None))
+    raw_one = raw(asked, said[0], asked, said[1])
+    assert held_turns(raw_one, {}) == {1}
+    made = cut_values(raw_one)
+    keep_templates_out([made], {"train": [raw_one]})
+    assert [t.usable for t in made.turns if t.speaker == "system"] == [False, True]
