@@ -1,0 +1,223 @@
+"""What a store of memories must do; the contract suite in tests/memory holds each one to it.
+
+The only way in is a tenant, and inside it a member: `store.tenant("acme").member("ada")`. What a
+member reads, finds, changes or erases is decided by that handle. No call takes a user to filter by,
+so there is no filter to forget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenfold.memory.events import Event, Kind, NewEvent, Scope
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of a member's events are meant; what is left out does not restrict.
+
+    `as_of` goes back in time: events that were recorded and valid by then.
+    """
+
+    ids: tuple[str, ...] = ()
+    subject: str = ""
+    conversation: str = ""
+    author: str = ""
+    kinds: tuple[Kind, ...] = ()
+    scope: Scope | None = None
+    since: datetime | None = None  # valid_at, inclusive
+    until: datetime | None = None  # valid_at, exclusive
+    as_of: datetime | None = None
+
+    def is_everything(self) -> bool:
+        """Whether nothing restricts it."""
+        return self == Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """One thing derived from events: an entity, a fact, a summary, a cluster.
+
+    `events` are the events it came from, all of them: when one is erased it goes too, and is
+    derived again from those that are left.
+    """
+
+    kind: str
+    deriver: str  # name and version, such as "entities/1"
+    events: tuple[str, ...]
+    value: Mapping[str, str | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the store itself knows of the events that may answer a query, best first by `lexical`.
+
+    Neighbours of lexical matches in their conversations are among them, so that `before` (the place
+    of the event before in the same conversation, -1 where it is not here) links them.
+    `lexical` is BM25 made positive (0 where the text does not match). Vectors are unit length;
+    `turn` is of the event's text, `window` of it and the one before in its conversation; rows of
+    events that have none yet are zero.
+    """
+
+    events: tuple[Event, ...]
+    lexical: NDArray[np.float64]  # [events]
+    turn: NDArray[np.float64]  # [events] cosine with the query's vector
+    window: NDArray[np.float64]  # [events]
+    before: NDArray[np.int64]  # [events]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of an erasure that holds nothing of what was erased."""
+
+    id: str
+    erased_at: datetime
+    events: int
+    derived: int  # rows of indices, vectors, facts and summaries that went with them
+    rederived: int  # what was derived again without them
+    selection: Mapping[str, str]  # which parts of the selection restricted it, not their values
+
+
+@dataclass(frozen=True, slots=True)
+class Residue:
+    """A place where something that should be gone was found."""
+
+    where: str  # a file, a table, an index vocabulary
+    probe: int  # which of the probes, by position: never its text
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a tenant's memory stands."""
+
+    events: int
+    waiting: int  # events that are not derived yet
+    failed: int  # events whose derivation failed, with the reason in `audit`
+    derivers: Mapping[str, str] = field(default_factory=dict)  # name -> version
+    size_bytes: int = 0
+
+
+class Member(Protocol):
+    """One actor's view of a tenant's memory: everything happens through it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def teams(self) -> frozenset[str]: ...
+
+    def append(self, events: Sequence[NewEvent]) -> list[Event]:
+        """Writes events in one transaction; they are on disk when it returns.
+
+        Raises InvalidRequest: a scope of a team the member is not in, a key that holds another
+        event, a source that the member cannot read. Nothing is written then.
+        """
+        ...
+
+    def get(self, ids: Sequence[str]) -> list[Event]:
+        """The readable ones of these events, in the order asked for."""
+        ...
+
+    def history(self, selection: Selection = Selection(), limit: int = 0) -> Iterator[Event]:
+        """Readable events in the order of the log; the newest `limit` of them if not 0."""
+        ...
+
+    def find(
+        self,
+        text: str,
+        vector: Vectors | None = None,
+        *,
+        selection: Selection = Selection(),
+        limit: int = 200,
+    ) -> Found:
+        """Readable events that match the text, or whose vectors are near, `limit` of each kind.
+
+        `text` is words, never query syntax. Recalls and feedback are not found.
+        """
+        ...
+
+    def derived(self, kind: str, selection: Selection = Selection()) -> Iterator[Derived]:
+        """What was derived from readable events only."""
+        ...
+
+    def erase(self, selection: Selection) -> Receipt:
+        """Erases the member's own events that are selected, and all that came from them.
+
+        One transaction; raises InvalidRequest for an empty selection or one that selects nothing.
+        """
+        ...
+
+
+class Tenant(Protocol):
+    """One tenant's memory: its own file or schema, its own index, its own keys."""
+
+    @property
+    def name(self) -> str: ...
+
+    def member(self, name: str) -> Member:
+        """The view of one actor, in the teams it has been granted."""
+        ...
+
+    def grant(self, member: str, team: str) -> None:
+        """Lets a member read and write a team's events."""
+        ...
+
+    def revoke(self, member: str, team: str) -> None:
+        """Takes that back."""
+        ...
+
+    def waiting(self, limit: int) -> list[Event]:
+        """Events whose derivations are still missing, oldest first."""
+        ...
+
+    def put(self, derived: Iterable[Derived]) -> None:
+        """Writes derivations in one transaction; those from erased events are left out."""
+        ...
+
+    def put_vectors(self, deriver: str, kind: str, ids: Sequence[str], vectors: Vectors) -> None:
+        """Writes the vectors of `kind` (turn or window) of events, unit length [events, width]."""
+        ...
+
+    def erase(self, selection: Selection) -> Receipt:
+        """Erases selected events of all members (a guest's request to be forgotten)."""
+        ...
+
+    def verify_erasure(self, probes: Sequence[str]) -> list[Residue]:
+        """Looks for texts in the bytes of every file and in the vocabularies of every index."""
+        ...
+
+    def rebuild(self) -> Status:
+        """Drops all that was derived and queues every event again."""
+        ...
+
+    def status(self) -> Status:
+        """Counts."""
+        ...
+
+    def close(self) -> None:
+        """Ends it; harmless when called twice."""
+        ...
+
+
+class MemoryStore(Protocol):
+    """Where tenants live."""
+
+    def tenant(self, name: str, *, create: bool = True) -> Tenant:
+        """A tenant's memory. Raises UnknownName when it does not exist and `create` is false."""
+        ...
+
+    def tenants(self) -> list[str]:
+        """All of them, sorted."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Removes a tenant with everything it has. Raises UnknownName."""
+        ...
