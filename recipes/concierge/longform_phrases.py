@@ -133,6 +133,5 @@ GENERIC = (
 BOTH = (
     "For {a} the {w} is {v}, and for {b} the {w} is {u}.",
     "For {a} the {w} is {v} and for {b} it is {u}.",
-    "{a} has {v} as the {w}, while {b} has {u}.",
-    "With {a} the {w} is {v}, and with {b} it is {u}.",
+    "With {a} the {w} is {v}, and with {b} the {w} is {u}.",
 )

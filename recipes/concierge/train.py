@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -330,6 +331,22 @@ def _train_or_resume(rank: int, settings: Settings, work: Path, world: int) -> N
         distributed.destroy_process_group()
 
 
+def run_together(settings: Settings, work: Path, processes: int) -> None:
+    """Run all processes until they end; none outlives this one, however it is asked to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    together = multiprocessing.spawn(
+        work_in_process, (settings, work, processes), nprocs=processes, join=False
+    )
+    try:
+        while not together.join():
+            pass
+    except multiprocessing.ProcessExitedException as error:
+        sys.exit(error.exit_code)  # the process has said why
+    finally:
+        for process in together.processes:
+            process.terminate()
+
+
 def main() -> None:
     """Start one process for each core."""
     settings, work, processes = parse_settings()
@@ -337,10 +354,7 @@ def main() -> None:
     if processes == 1:
         work_in_process(0, settings, work, 1)
     else:
-        try:
-            multiprocessing.spawn(work_in_process, (settings, work, processes), nprocs=processes)
-        except multiprocessing.ProcessExitedException as error:
-            sys.exit(error.exit_code)  # the process has said why
+        run_together(settings, work, processes)
 
 
 if __name__ == "__main__":

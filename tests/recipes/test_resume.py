@@ -97,6 +97,35 @@ def test_killed_training_resumes_without_repeating_or_losing_a_step(tmp_path, mo
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def alive(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().split()[2]
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_no_process_outlives_a_run_that_is_asked_to_stop(tmp_path):
+    script = (
+        "import sys, pathlib, recipes.concierge.train as t, tests.recipes.tiny_run as tiny\n"
+        "t.work_in_process = tiny.wait_for_ever\n"
+        "t.run_together(tiny.settings(1), pathlib.Path(sys.argv[1]), 2)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT)
+    notes = [tmp_path / f"process-{rank}" for rank in (0, 1)]
+    while not all(n.exists() and n.read_text() for n in notes) and run.poll() is None:
+        time.sleep(0.02)
+    run.terminate()
+    assert run.wait(60) == 128 + signal.SIGTERM
+    processes = [int(n.read_text()) for n in notes]
+    for _ in range(500):
+        if not any(map(alive, processes)):
+            break
+        time.sleep(0.02)
+    assert not any(map(alive, processes))
+
+
 def test_entries_after_the_checkpoint_leave_the_log(tmp_path):
     path = tmp_path / "log.jsonl"
     drop_entries_after(path, 3)  # there is none yet

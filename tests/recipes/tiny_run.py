@@ -3,7 +3,9 @@
 ``python -m tests.recipes.tiny_run WORK TOKENS``; every step is reported and saved.
 """
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import recipes.concierge.train as training
@@ -31,6 +33,12 @@ def main() -> None:
     SHAPES["tiny"] = TINY
     training.probe_batches = lambda *_: {}  # they cost more than the training
     training.work_in_process(0, settings(int(sys.argv[2])), Path(sys.argv[1]), 1)
+
+
+def wait_for_ever(rank: int, settings: training.Settings, work: Path, world: int) -> None:
+    """Stand in for training: leave a process id behind and wait."""
+    (work / f"process-{rank}").write_text(str(os.getpid()))
+    time.sleep(600)
 
 
 if __name__ == "__main__":
