@@ -15,9 +15,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tenfold.errors import TenfoldError
 from tenfold.memory.events import Event, Kind, NewEvent, Scope
 
 Vectors = NDArray[np.float32]
+
+
+class StoreError(TenfoldError):
+    """The store cannot do it as it stands: a full disk, a damaged or newer file, a lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +183,36 @@ class Tenant(Protocol):
         """Events whose derivations are still missing, oldest first."""
         ...
 
-    def put(self, derived: Iterable[Derived]) -> None:
-        """Writes derivations in one transaction; those from erased events are left out."""
+    def previous(self, ids: Sequence[str]) -> list[Event | None]:
+        """What was said before each of these in its conversation, for the window's vector.
+
+        The nearest event there with the same audience (the same scope, and of private ones the same
+        author), so that a window never carries over what its reader must not see.
+        """
+        ...
+
+    def put(self, derived: Iterable[Derived], *, done: Sequence[str] = ()) -> None:
+        """Writes derivations in one transaction; those from erased events are left out.
+
+        `done` are events that have everything now: they wait no longer. What is there already is
+        not written twice, so deriving again after a crash is harmless.
+        """
+        ...
+
+    def fail(self, ids: Sequence[str], reason: str) -> None:
+        """Records that deriving from these events failed; they wait no longer until `rebuild`."""
+        ...
+
+    def failures(self) -> list[tuple[str, str]]:
+        """The events whose derivation failed, each with the reason."""
         ...
 
     def put_vectors(self, deriver: str, kind: str, ids: Sequence[str], vectors: Vectors) -> None:
-        """Writes the vectors of `kind` (turn or window) of events, unit length [events, width]."""
+        """Writes the vectors of `kind` (turn or window) of events, unit length [events, width].
+
+        Raises InvalidRequest where the kind has vectors of another deriver: they do not compare,
+        `rebuild` first. Vectors of erased events are left out.
+        """
         ...
 
     def erase(self, selection: Selection) -> Receipt:

@@ -1,0 +1,308 @@
+"""What was derived from events: the queue, vectors, and everything else with its lineage."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tenfold.errors import InvalidRequest
+from tenfold.memory.events import Event, clean_name
+from tenfold.memory.sqlite.log import advance, counters, read
+from tenfold.memory.sqlite.schema import FOUND, VECTORS
+from tenfold.memory.sqlite.visibility import (
+    Clause,
+    Viewer,
+    array,
+    known_by,
+    one_of,
+    selected,
+)
+from tenfold.memory.store import Derived, Selection, Vectors
+
+WINDOW = VECTORS["window"]
+FAILURE = 500  # characters of a reason that are kept
+
+
+# For each event that this process derives from: the file's epoch when it was handed out. One that
+# an erasure queued again since is not done by what was derived before; its window may be stale.
+Handed = dict[str, int]
+
+
+def waiting(db: sqlite3.Connection, limit: int, handed: Handed) -> list[Event]:
+    """See `Tenant.waiting`."""
+    queued = Clause(
+        "e.sequence IN (SELECT sequence FROM waiting WHERE failure IS NULL"
+        " ORDER BY sequence LIMIT ?)",
+        (limit,),
+    )
+    events = read(db, queued)
+    _, epoch, _ = counters(db)
+    handed.update((e.id, epoch) for e in events)
+    return events
+
+
+def previous(db: sqlite3.Connection, ids: Sequence[str]) -> list[Event | None]:
+    """See `Tenant.previous`."""
+    places: list[int] = []
+    for ulid in ids:
+        row = db.execute(
+            "SELECT max(e.sequence) FROM events o JOIN events e ON e.conversation = o.conversation"
+            " AND e.conversation <> '' AND e.sequence < o.sequence AND e.scope = o.scope"
+            " AND (e.scope <> 'private' OR e.author = o.author)"
+            f" AND {one_of('e.kind', _found()).sql} WHERE o.id = ?",
+            (array(_found()), ulid),
+        ).fetchone()
+        places.append(row[0] or 0)
+    events = {e.sequence: e for e in read(db, one_of("e.sequence", places))}
+    return [events.get(place) for place in places]
+
+
+def put(
+    db: sqlite3.Connection, derived: Iterable[Derived], done: Sequence[str], handed: Handed
+) -> None:
+    """See `Tenant.put`."""
+    for one in derived:
+        places = _sequences(db, one.events)
+        if not places or len(places) < len(set(one.events)):
+            continue  # an event of it was erased meanwhile: what is left is queued again
+        value = json.dumps(dict(one.value), ensure_ascii=False, sort_keys=True)
+        if not _is_there(db, one, value, places):
+            row = db.execute(
+                "INSERT INTO derived(kind, deriver, value) VALUES (?, ?, ?)",
+                (clean_name(one.kind, "kind"), clean_name(one.deriver, "deriver"), value),
+            )
+            db.executemany(
+                "INSERT INTO lineage VALUES (?, ?)", [(place, row.lastrowid) for place in places]
+            )
+    again = _queued_again(db, done, handed)
+    ready = [ulid for ulid in done if ulid not in again]
+    db.executemany(
+        "DELETE FROM waiting WHERE sequence = ?", [(place,) for place in _sequences(db, ready)]
+    )
+    for ulid in done:
+        handed.pop(ulid, None)
+
+
+def fail(db: sqlite3.Connection, ids: Sequence[str], reason: str) -> None:
+    """See `Tenant.fail`."""
+    db.executemany(
+        "INSERT OR REPLACE INTO waiting VALUES (?, 0, ?)",
+        [(place, reason[:FAILURE] or "unknown") for place in _sequences(db, ids)],
+    )
+
+
+def failures(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """See `Tenant.failures`."""
+    return db.execute(
+        "SELECT e.id, w.failure FROM waiting w JOIN events e USING (sequence)"
+        " WHERE w.failure IS NOT NULL ORDER BY sequence"
+    ).fetchall()
+
+
+def put_vectors(
+    db: sqlite3.Connection,
+    deriver: str,
+    kind: str,
+    ids: Sequence[str],
+    vectors: Vectors,
+    handed: Handed,
+) -> None:
+    """See `Tenant.put_vectors`."""
+    vectors = _checked(kind, ids, vectors)
+    if not len(vectors):
+        return
+    _claim_space(db, deriver, kind, vectors.shape[1])
+    known = dict(
+        db.execute(
+            f"SELECT e.id, e.sequence FROM events e WHERE {one_of('e.id', ids).sql}", (array(ids),)
+        )
+    )
+    if kind == "window":
+        for ulid in _queued_again(db, ids, handed):
+            known.pop(ulid, None)
+    stamp = advance(db, "stamp")
+    db.executemany(
+        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)",
+        [
+            (2 * known[ulid] + VECTORS[kind], stamp, vector.tobytes())
+            for ulid, vector in zip(ids, vectors, strict=True)
+            if ulid in known
+        ],
+    )
+
+
+def derived(
+    db: sqlite3.Connection, viewer: Viewer, kind: str, selection: Selection
+) -> Iterator[Derived]:
+    """What came from readable events only, one of them at least selected.
+
+    Going back in time holds for all its events: a summary of today was not there yesterday.
+    """
+    meant = selected(selection)
+    readable = viewer.sees() & known_by(selection)
+    rows = db.execute(
+        f"SELECT d.id, d.kind, d.deriver, d.value FROM derived d WHERE d.kind = ? AND EXISTS"
+        f" (SELECT 1 FROM lineage l JOIN events e ON e.sequence = l.event"
+        f"  WHERE l.derived = d.id AND {meant.sql})"
+        f" AND NOT EXISTS (SELECT 1 FROM lineage l LEFT JOIN events e ON e.sequence = l.event"
+        f"  AND {readable.sql} WHERE l.derived = d.id AND e.sequence IS NULL)"
+        " ORDER BY d.id",
+        (kind, *meant.values, *readable.values),
+    ).fetchall()
+    for number, name, deriver, value in rows:
+        ids = db.execute(
+            "SELECT e.id FROM lineage l JOIN events e ON e.sequence = l.event"
+            " WHERE l.derived = ? ORDER BY e.sequence",
+            (number,),
+        ).fetchall()
+        yield Derived(name, deriver, tuple(ulid for (ulid,) in ids), json.loads(value))
+
+
+class Gone(NamedTuple):
+    """How many rows went, and how many events were queued again."""
+
+    rows: int
+    queued: int
+
+
+def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
+    """Drops all that came from these events and queues again the others it came from.
+
+    Also drops the window vectors of what was said next in the conversation, to any audience.
+    """
+    gone = array(events)
+    parts = [
+        number
+        for (number,) in db.execute(
+            "SELECT DISTINCT derived FROM lineage WHERE event IN (SELECT value FROM json_each(?))",
+            (gone,),
+        )
+    ]
+    again = {
+        event
+        for (event,) in db.execute(
+            "SELECT event FROM lineage WHERE derived IN (SELECT value FROM json_each(?))",
+            (array(parts),),
+        )
+    }
+    following = {
+        place
+        for (place,) in db.execute(
+            "SELECT min(n.sequence) FROM events e JOIN events n ON n.conversation = e.conversation"
+            " AND n.conversation <> '' AND n.sequence > e.sequence"
+            f" WHERE {one_of('e.sequence', events).sql} AND {one_of('n.kind', _found()).sql}"
+            " AND n.sequence NOT IN (SELECT value FROM json_each(?))"
+            " AND (EXISTS (SELECT 1 FROM waiting w WHERE w.sequence = n.sequence)"
+            f" OR EXISTS (SELECT 1 FROM vectors v WHERE v.id = 2 * n.sequence + {WINDOW}))"
+            " GROUP BY e.sequence, n.scope, n.author",
+            (gone, array(_found()), gone),
+        )
+    }
+    vectors = [2 * place + parity for place in events for parity in VECTORS.values()]
+    vectors += [2 * place + WINDOW for place in following]
+    rows = len(parts)
+    rows += _delete(db, "vectors", "id", vectors)
+    _delete(db, "derived", "id", parts)
+    _delete(db, "lineage", "derived", parts)
+    _delete(db, "waiting", "sequence", events)
+    again = (again | following) - set(events)
+    db.executemany(
+        "INSERT OR REPLACE INTO waiting VALUES (?, ?, NULL)", [(place, epoch) for place in again]
+    )
+    return Gone(rows, len(again))
+
+
+def rebuild(db: sqlite3.Connection) -> None:
+    """See `Tenant.rebuild`."""
+    for table in ("vectors", "spaces", "derived", "lineage", "waiting"):
+        db.execute(f"DELETE FROM {table}")
+    db.execute("INSERT INTO words(words) VALUES ('rebuild')")
+    db.execute(
+        "INSERT INTO waiting SELECT sequence, ?, NULL FROM findable", (advance(db, "epoch"),)
+    )
+
+
+def derivers(db: sqlite3.Connection) -> dict[str, str]:
+    """Name and version of what derived something that is there."""
+    names = db.execute("SELECT deriver FROM derived UNION SELECT deriver FROM spaces").fetchall()
+    return dict(sorted(tuple(name.partition("/")[::2]) for (name,) in names))
+
+
+def _queued_again(db: sqlite3.Connection, ids: Sequence[str], handed: Handed) -> set[str]:
+    """Those that an erasure queued again after they were handed out."""
+    rows = db.execute(
+        "SELECT e.id, w.epoch FROM waiting w JOIN events e USING (sequence)"
+        f" WHERE {one_of('e.id', ids).sql}",
+        (array(ids),),
+    )
+    return {ulid for ulid, epoch in rows if epoch > handed.get(ulid, epoch)}
+
+
+def _found() -> list[str]:
+    return [str(kind) for kind in FOUND]
+
+
+def _sequences(db: sqlite3.Connection, ids: Sequence[str]) -> list[int]:
+    rows = db.execute(
+        f"SELECT e.sequence FROM events e WHERE {one_of('e.id', ids).sql} ORDER BY e.sequence",
+        (array(ids),),
+    )
+    return [place for (place,) in rows]
+
+
+def _is_there(db: sqlite3.Connection, one: Derived, value: str, places: Sequence[int]) -> bool:
+    same = db.execute(
+        "SELECT d.id FROM lineage l JOIN derived d ON d.id = l.derived"
+        " WHERE l.event = ? AND d.kind = ? AND d.deriver = ? AND d.value = ?",
+        (places[0], one.kind, one.deriver, value),
+    ).fetchall()
+    return any(
+        [
+            e
+            for (e,) in db.execute(
+                "SELECT event FROM lineage WHERE derived = ? ORDER BY event", number
+            )
+        ]
+        == list(places)
+        for number in same
+    )
+
+
+def _delete(db: sqlite3.Connection, table: str, column: str, values: Sequence[int]) -> int:
+    where = f"{column} IN (SELECT value FROM json_each(?))"
+    return db.execute(f"DELETE FROM {table} WHERE {where}", (array(values),)).rowcount
+
+
+def _checked(kind: str, ids: Sequence[str], vectors: Vectors) -> Vectors:
+    if kind not in VECTORS:
+        raise InvalidRequest(f"there are no {kind!r} vectors", param="kind", hint="turn, window")
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(ids):
+        raise InvalidRequest(
+            f"{len(ids)} events need vectors of shape [{len(ids)}, width], not {vectors.shape}",
+            param="vectors",
+        )
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.all(np.abs(lengths - 1) < 1e-2):  # also refuses what is not a number
+        raise InvalidRequest(
+            "vectors must have unit length", param="vectors", hint="divide each by its norm"
+        )
+    return vectors
+
+
+def _claim_space(db: sqlite3.Connection, deriver: str, kind: str, width: int) -> None:
+    """Vectors of one kind come from one deriver, or cosines between them mean nothing."""
+    clean_name(deriver, "deriver")
+    db.execute("INSERT OR IGNORE INTO spaces VALUES (?, ?, ?)", (kind, deriver, width))
+    there = db.execute("SELECT deriver, width FROM spaces WHERE kind = ?", (kind,)).fetchone()
+    if there != (deriver, width):
+        raise InvalidRequest(
+            f"the {kind} vectors are of {there[0]!r} with width {there[1]}, these are of"
+            f" {deriver!r} with width {width}",
+            param="deriver",
+            hint="rebuild the memory to change its embedder",
+        )

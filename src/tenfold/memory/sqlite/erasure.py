@@ -1,0 +1,265 @@
+"""Erasing: rows, indices, derivations, recalls, leftover bytes; and looking whether it worked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tenfold.errors import InvalidRequest
+from tenfold.memory.events import Kind, new_id
+from tenfold.memory.sqlite.database import Database
+from tenfold.memory.sqlite.derivations import remove
+from tenfold.memory.sqlite.log import advance
+from tenfold.memory.sqlite.pages import index_levels, is_segment_leaf, leftovers, segment_terms
+from tenfold.memory.sqlite.schema import NAMED_INDICES
+from tenfold.memory.sqlite.visibility import (
+    Viewer,
+    array,
+    microseconds,
+    moment,
+    one_of,
+    selected,
+)
+from tenfold.memory.sqlite.words import Stemmer
+from tenfold.memory.store import Receipt, Residue, Selection, StoreError
+
+BATCH = 4096  # rows that are looked through at a time
+MOST_LEVELS = 48  # of the text index; FTS5 has 64 at most, or 2,000 in older versions
+
+
+def erase(db: sqlite3.Connection, viewer: Viewer, selection: Selection) -> Receipt:
+    """Erases in the transaction that is open; see `Member.erase`. `scrub` comes after it."""
+    if selection.is_everything():
+        raise InvalidRequest(
+            "an erasure needs a selection",
+            param="selection",
+            hint="to erase everything, drop the tenant",
+        )
+    clause = viewer.may_erase() & selected(selection)
+    chosen = _sequences(db, f"SELECT e.sequence FROM events e WHERE {clause.sql}", clause.values)
+    if not chosen:
+        raise InvalidRequest(
+            "the selection has no event that can be erased",
+            param="selection",
+            hint="members erase what they wrote and what is about them; a tenant erases the rest",
+        )
+    chosen = _with_recalls(db, chosen)
+    gone = array(chosen)
+    where = "sequence IN (SELECT value FROM json_each(?))"
+    indexed = db.execute(
+        "INSERT INTO words(words, rowid, text)"
+        f" SELECT 'delete', sequence, text FROM findable WHERE {where}",
+        (gone,),
+    ).rowcount
+    removed = remove(db, chosen, advance(db, "epoch"))
+    _forget_sources(db, gone)
+    db.execute(f"DELETE FROM events WHERE {where}", (gone,))
+    for index in NAMED_INDICES:
+        db.execute(f"REINDEX {index}")
+    _rewrite_index(db)
+    advance(db, "unscrubbed")
+    receipt = Receipt(
+        id=new_id(),
+        erased_at=moment(time.time_ns() // 1000),
+        events=len(chosen),
+        derived=max(indexed, 0) + removed.rows,
+        rederived=removed.queued,
+        selection=_parts(selection),
+    )
+    _keep(db, receipt)
+    return receipt
+
+
+def scrub(database: Database) -> None:
+    """Gets erased bytes out of the files, also after a crash between the two.
+
+    Raises StoreError where another process keeps reading the state before: rows are erased then,
+    and the bytes go with the next erasure, or when the tenant is opened again.
+    """
+    with database.outside() as db:
+        (waiting,) = db.execute("SELECT value FROM counters WHERE name = 'unscrubbed'").fetchone()
+        if not waiting:
+            return
+        _truncate(db, database.path)
+        if any(True for _ in leftovers(database.files.read(database.path))):
+            db.execute("VACUUM")
+            _truncate(db, database.path)
+    with database.writing() as db:
+        advance(db, "unscrubbed", -waiting)
+
+
+def receipts(db: sqlite3.Connection) -> list[Receipt]:
+    """All erasures, oldest first."""
+    rows = db.execute(
+        "SELECT id, erased_at, events, derived, rederived, selection FROM receipts ORDER BY rowid"
+    )
+    return [
+        Receipt(i, moment(at), events, derived, rederived, json.loads(selection))
+        for i, at, events, derived, rederived, selection in rows
+    ]
+
+
+def residue(database: Database, stems: Stemmer, probes: Sequence[str]) -> list[Residue]:
+    """Where probes are in the files' bytes, in tables, in index vocabularies and in segments."""
+    forms = [_forms(probe) for probe in probes]
+    places: list[Residue] = []
+    for suffix in ("", "-wal", "-shm"):
+        path = database.path.with_name(database.path.name + suffix)
+        data = database.files.read(path)
+        places += [Residue(path.name, i) for i in _holding(data, forms)]
+    with database.reading() as db:
+        places += _in_tables(db, forms)
+        places += _in_index(db, stems, probes)
+    return places
+
+
+def _sequences(db: sqlite3.Connection, sql: str, values: Iterable[str | int]) -> list[int]:
+    return [place for (place,) in db.execute(sql, tuple(values))]
+
+
+def _with_recalls(db: sqlite3.Connection, chosen: list[int]) -> list[int]:
+    """Also the recalls that repeat them, and recalls of those."""
+    all_of_them, last = set(chosen), chosen
+    while last:
+        clause = one_of("l.source", last)
+        last = [
+            place
+            for place in _sequences(
+                db,
+                "SELECT e.sequence FROM links l JOIN events e ON e.sequence = l.event"
+                f" WHERE e.kind = '{Kind.RECALL}' AND {clause.sql}",
+                clause.values,
+            )
+            if place not in all_of_them
+        ]
+        all_of_them.update(last)
+    return sorted(all_of_them)
+
+
+def _rewrite_index(db: sqlite3.Connection) -> None:
+    """Drops what is deleted from the index's segments, where only merging them all does.
+
+    Each merge of all puts its result a level higher. SQLite 3.40 does so until it takes the index
+    for damaged (seen at the thousandth erasure), so it is made anew from the log long before.
+    """
+    (structure,) = db.execute("SELECT block FROM words_data WHERE id = 10").fetchone()
+    how = "rebuild" if index_levels(structure) > MOST_LEVELS else "optimize"
+    db.execute("INSERT INTO words(words) VALUES (?)", (how,))
+
+
+def _forget_sources(db: sqlite3.Connection, gone: str) -> None:
+    """What answered an erased event stays, and no longer says so."""
+    among = "IN (SELECT value FROM json_each(?))"
+    ids = {ulid for (ulid,) in db.execute(f"SELECT id FROM events WHERE sequence {among}", (gone,))}
+    left = db.execute(
+        "SELECT DISTINCT e.sequence, e.sources FROM links l JOIN events e ON e.sequence = l.event"
+        f" WHERE l.source {among} AND l.event NOT {among}",
+        (gone, gone),
+    ).fetchall()
+    db.executemany(
+        "UPDATE events SET sources = ? WHERE sequence = ?",
+        [(" ".join(s for s in sources.split() if s not in ids), place) for place, sources in left],
+    )
+    db.execute(f"DELETE FROM links WHERE source {among} OR event {among}", (gone, gone))
+
+
+def _parts(selection: Selection) -> dict[str, str]:
+    """Which parts restricted it, and of lists how long they are: no values."""
+    parts: dict[str, str] = {}
+    for part in dataclasses.fields(selection):
+        value = getattr(selection, part.name)
+        if value:
+            parts[part.name] = str(len(value)) if isinstance(value, tuple) else "given"
+    return parts
+
+
+def _keep(db: sqlite3.Connection, receipt: Receipt) -> None:
+    db.execute(
+        "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            receipt.id,
+            microseconds(receipt.erased_at),
+            receipt.events,
+            receipt.derived,
+            receipt.rederived,
+            json.dumps(dict(receipt.selection)),
+        ),
+    )
+
+
+def _truncate(db: sqlite3.Connection, path: Path) -> None:
+    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise StoreError(
+            f"the events are erased, but another process still reads {path.name} as it was before,"
+            " so their bytes are still in its log",
+            hint="end that process and open the memory again, or repeat with any other erasure",
+        )
+
+
+def _forms(probe: str) -> list[bytes]:
+    """A probe's bytes in the ways in which it may be written."""
+    texts = {probe, probe.lower(), probe.upper(), probe.casefold()}
+    texts |= {unicodedata.normalize(form, t) for t in texts for form in ("NFC", "NFD")}
+    texts |= {json.dumps(t, ensure_ascii=False)[1:-1] for t in texts}
+    return sorted({t.encode(errors="replace").lower() for t in texts if t})
+
+
+def _holding(data: bytes, forms: Sequence[Sequence[bytes]]) -> list[int]:
+    """The probes that are in the data."""
+    low = data.lower()  # of ASCII; other letters are looked for in each of their cases
+    return [i for i, variants in enumerate(forms) if any(v in low for v in variants)]
+
+
+def _in_tables(db: sqlite3.Connection, forms: Sequence[Sequence[bytes]]) -> list[Residue]:
+    """Rows may be split over pages in the file's bytes; here they are whole."""
+    names = [
+        name
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
+        )
+    ]
+    places: list[Residue] = []
+    for name in names:
+        seen: set[int] = set()
+        rows = db.execute(f'SELECT * FROM "{name}"')
+        while some := rows.fetchmany(BATCH):
+            seen.update(_holding(b"\0".join(_cells(some)), forms))
+        places += [Residue(f"table {name}", i) for i in sorted(seen)]
+    return places
+
+
+def _cells(rows: Iterable[Iterable[object]]) -> Iterator[bytes]:
+    for row in rows:
+        for cell in row:
+            if isinstance(cell, str):
+                yield cell.encode()
+            elif isinstance(cell, bytes):
+                yield cell
+
+
+def _in_index(db: sqlite3.Connection, stems: Stemmer, probes: Sequence[str]) -> list[Residue]:
+    """A probe of one word: its stem among the index's terms. Of several: the phrase."""
+    live = {term for (term,) in db.execute("SELECT term FROM vocabulary")}
+    stored = {bytes(term)[1:] for (term,) in db.execute("SELECT term FROM words_idx") if term}
+    for number, block in db.execute("SELECT id, block FROM words_data"):
+        if is_segment_leaf(number):
+            stored.update(term[1:] for term in segment_terms(block))
+    places: list[Residue] = []
+    for i, probe in enumerate(probes):
+        terms = list(stems(probe))
+        if len(terms) > 1:
+            phrase = '"' + probe.replace('"', '""') + '"'
+            if db.execute("SELECT 1 FROM words WHERE words MATCH ? LIMIT 1", (phrase,)).fetchone():
+                places.append(Residue("index words", i))
+            continue
+        if set(terms) & live:
+            places.append(Residue("vocabulary of words", i))
+        if any(term.encode() in stored for term in terms):
+            places.append(Residue("segments of words", i))
+    return places

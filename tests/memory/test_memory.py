@@ -1,0 +1,251 @@
+"""The memory of one member, over a real store with hashed words as vectors."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from tenfold.errors import InvalidRequest, UnknownName
+from tenfold.memory.decay import HalfLives
+from tenfold.memory.derive import DERIVERS
+from tenfold.memory.deriving import BATCH, Deriving
+from tenfold.memory.embedding import HashedWords
+from tenfold.memory.events import SHARED, Kind, NewEvent
+from tenfold.memory.memory import Memory
+from tenfold.memory.store import Selection
+
+TALK = (
+    "I am allergic to peanuts.",
+    "The bus to Porto leaves at nine.",
+    "My sister paints boats in the harbour.",
+    "We bought a red kettle on Tuesday.",
+)
+
+
+@pytest.fixture
+def tenant(store):
+    return store.tenant("acme")
+
+
+def memory_of(tenant, member="ada", **more) -> Memory:
+    return Memory(tenant, member, embedder=HashedWords(), **more)
+
+
+@pytest.fixture
+def ada(tenant) -> Memory:
+    memory = memory_of(tenant)
+    for text in TALK:
+        memory.add(text, conversation="tea")
+    return memory
+
+
+def texts(hits) -> list[str]:
+    return [hit.event.text for hit in hits]
+
+
+def test_what_was_said_is_found_verbatim_and_explained(ada):
+    hits = ada.search("what does the sister paint?", 2)
+    assert hits[0].event.text == TALK[2]
+    assert all(sum(hit.parts.values()) == hit.score for hit in hits)
+
+
+def test_a_search_is_complete_right_after_adding(ada):
+    ada.derive()
+    added = ada.add("The lighthouse keeper is called Ignatius.")
+    assert ada.search("lighthouse keeper", 1)[0].event == added
+    assert ada.status().waiting == 0
+
+
+def test_nobody_else_finds_what_is_private(ada, tenant):
+    bob = memory_of(tenant, "bob")
+    ada.add("The shared kettle is blue.", scope=SHARED)
+    assert texts(bob.search("kettle peanuts sister bus")) == ["The shared kettle is blue."]
+    assert [f.object for f in bob.facts()] == []
+    assert [f.object for f in ada.facts() if f.predicate == "allergic to"] == ["peanuts"]
+
+
+def test_facts_are_believed_until_they_are_replaced_and_as_of_a_time(tenant):
+    memory = memory_of(tenant)
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    memory.add("I live in Porto.", valid_at=start)
+    memory.add("I live in Lyon.", valid_at=start + timedelta(days=60))
+
+    def home(**when):
+        return [f.object for f in memory.facts("ada", **when) if f.predicate == "lives in"]
+
+    assert home() == ["Lyon"]
+    assert home(valid=start + timedelta(days=10)) == ["Porto"]
+    assert home(valid=start + timedelta(days=10), recorded=start) == []
+
+
+def test_a_recall_is_kept_but_nothing_is_learnt_from_it(ada):
+    packed = ada.recall("allergic to what?", 400, lambda text: len(text.split()))
+    assert "peanuts" in packed.text
+    [kept] = ada.history(Selection(kinds=(Kind.RECALL,)))
+    assert set(kept.sources) == set(packed.citations.values())
+    assert len(ada.facts()) == len({(f.predicate, f.object) for f in ada.facts()})
+    assert all(hit.event.kind is not Kind.RECALL for hit in ada.search("peanuts records of", 50))
+    assert ada.audit().loops == ()
+
+
+def test_erasing_takes_the_recalls_and_facts_along(ada):
+    ada.recall("allergic to what?", 400, lambda text: len(text.split()))
+    [about] = [e for e in ada.history() if e.text == TALK[0]]
+    ada.erase(Selection(ids=(about.id,)))
+    assert ada.tenant.verify_erasure(["peanuts"]) == []
+    assert [f for f in ada.facts() if f.object == "peanuts"] == []
+    assert "peanuts" not in " ".join(texts(ada.search("allergic peanuts", 50)))
+    ada.add(TALK[0])  # the erased one is no leader of a cluster any more
+    assert ada.audit().duplicates == ()
+
+
+def test_restatements_are_found_across_batches_and_restarts(tenant):
+    memory = memory_of(tenant)
+    first = memory.add("The green door is at the back.")
+    memory.derive()
+    later = memory_of(tenant)
+    again = later.add("the green door is at the back")
+    later.derive()
+    rows = list(tenant.member("ada").derived("duplicate"))
+    assert [set(row.events) for row in rows] == [{first.id, again.id}]
+
+
+class Failing(HashedWords):
+    """Cannot embed one word."""
+
+    def embed(self, texts):
+        if any("unutterable" in text for text in texts):
+            raise RuntimeError("no such sound")
+        return super().embed(texts)
+
+
+def test_one_event_that_cannot_be_derived_holds_up_no_other(tenant):
+    memory = Memory(tenant, "ada", embedder=Failing())
+    ids = [memory.add(text).id for text in ("One.", "The unutterable name.", "Three.")]
+    assert memory.derive() == 3
+    status = memory.status()
+    assert (status.waiting, status.failed) == (0, 1)
+    assert dict(memory.audit().failed) == {ids[1]: "RuntimeError: no such sound"}
+    assert memory.search("name", 1)[0].event.id == ids[1]  # its words are found still
+
+
+class Crash(BaseException):
+    """Nothing catches it, like a kill."""
+
+
+def test_a_crash_between_vectors_and_facts_is_made_good(tenant, monkeypatch):
+    memory = memory_of(tenant)
+    for n in range(BATCH + 5):
+        memory.add(f"I like number{n}.")
+
+    def crash(*_, **__):
+        raise Crash
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(tenant), "put", crash)
+        with pytest.raises(Crash):
+            memory.derive()
+    assert memory.status().waiting == BATCH + 5
+    assert memory_of(tenant).derive() == BATCH + 5
+    liked = [c.value["object"] for c in tenant.member("ada").derived("claim")]
+    assert sorted(liked) == sorted(f"number{n}" for n in range(BATCH + 5))
+
+
+def test_rebuilding_gives_the_same_again(ada):
+    before = texts(ada.search("bus to Porto", 4)), ada.facts()
+    status = ada.rebuild()
+    assert (status.waiting, status.events) == (0, len(TALK))
+    assert (texts(ada.search("bus to Porto", 4)), ada.facts()) == before
+
+
+def test_windows_do_not_carry_private_words_to_others(tenant):
+    ada, seen = memory_of(tenant), []
+
+    class Watching(HashedWords):
+        def embed(self, texts):
+            seen.extend(texts)
+            return super().embed(texts)
+
+    ada.add("My password hint is walrus.", conversation="c")
+    ada.add("Lunch is at one.", conversation="c", scope=SHARED)
+    Deriving(tenant, Watching(), list(DERIVERS.values())).run()
+    assert not [text for text in seen if "walrus" in text and "Lunch" in text]
+
+
+def test_age_lowers_a_score_by_a_part_of_its_own(tenant):
+    memory = memory_of(tenant, half_lives=HalfLives(default=timedelta(days=1), floor=0.0))
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    memory.add("The old kettle is red.", valid_at=long_ago)
+    memory.add("The new kettle is red.")
+    hits = memory.search("red kettle", 2)
+    assert texts(hits)[0] == "The new kettle is red."
+    assert hits[1].parts["age"] < 0
+    for hit in hits:
+        assert hit.score == pytest.approx(sum(hit.parts.values()))
+
+
+def test_messages_keep_roles_and_leave_out_what_is_no_talk(tenant):
+    memory = memory_of(tenant)
+    added = memory.add_messages(
+        [
+            {"role": "system", "content": "Be nice."},
+            {"role": "user", "content": [{"type": "text", "text": "Hello"}, {"type": "image_url"}]},
+            {"role": "assistant", "content": None, "tool_calls": []},
+            {"role": "tool", "content": "42"},
+        ],
+        conversation="c",
+    )
+    assert [(e.role, e.text, e.kind) for e in added] == [
+        ("user", "Hello", Kind.OBSERVATION),
+        ("tool", "42", Kind.TOOL),
+    ]
+
+
+@pytest.mark.parametrize("message", [{"content": "x"}, {"role": "user", "content": 3}])
+def test_what_is_no_message_is_refused_and_nothing_is_kept(tenant, message):
+    memory = memory_of(tenant)
+    with pytest.raises(InvalidRequest) as caught:
+        memory.add_messages([{"role": "user", "content": "first"}, message], conversation="c")
+    assert caught.value.param.startswith("messages[1]")
+    assert memory.status().events == 0
+
+
+def test_what_is_exported_can_be_loaded_once(ada, store):
+    ada.recall("bus", 400, lambda text: len(text.split()))
+    out = io.StringIO()
+    assert ada.export(out) == len(TALK) + 1
+    bob = memory_of(store.tenant("other"), "bob")
+    lines = out.getvalue().splitlines()
+    for _ in range(2):
+        loaded = bob.load(lines)
+    assert [e.text for e in loaded] == list(TALK)
+    assert [e.text for e in bob.history()] == list(TALK)
+    assert {e.provenance["author"] for e in loaded} == {"ada"}
+    assert [e.valid_at for e in loaded] == [e.valid_at for e in ada.history()][: len(TALK)]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"text": 5}', '{"text": "x", "valid_at": "noon"}', "3"]
+)
+def test_a_line_that_is_no_event_is_named_and_nothing_is_loaded(tenant, line):
+    memory = memory_of(tenant)
+    with pytest.raises(InvalidRequest, match="line 2"):
+        memory.load(['{"text": "fine"}', line])
+    assert memory.status().events == 0
+
+
+def test_an_empty_query_and_unknown_names_are_refused(ada, tmp_path):
+    with pytest.raises(InvalidRequest):
+        ada.search("  ")
+    with pytest.raises(InvalidRequest, match="embedder"):
+        Memory.open(tmp_path, embedder="telepathy")
+    with pytest.raises(UnknownName):
+        Memory.open(tmp_path, tenant="nobody", embedder="none", create=False)
+
+
+def test_without_vectors_words_still_find(tmp_path):
+    memory = Memory.open(tmp_path, embedder="none")
+    memory.add_all([NewEvent(text) for text in TALK])
+    assert texts(memory.search("red kettle", 1)) == [TALK[3]]
+    assert np.isfinite([hit.score for hit in memory.search("kettle bus", 4)]).all()

@@ -1,0 +1,555 @@
+"""What every store of memories must do, whatever it keeps them in."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from tenfold.errors import InvalidRequest, UnknownName
+from tenfold.memory.events import PRIVATE, SHARED, Kind, NewEvent, Scope, new_id
+from tenfold.memory.store import Derived, MemoryStore, Selection, Tenant
+from tests.memory.stores import Opener, unit_vectors
+
+RED = Scope("team:red")
+MAY = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def tenant(store: MemoryStore) -> Tenant:
+    return store.tenant("acme")
+
+
+def texts(events) -> list[str]:
+    return [e.text for e in events]
+
+
+def say(tenant: Tenant, name: str, *lines: str, **given) -> list:
+    return tenant.member(name).append([NewEvent(line, **given) for line in lines])
+
+
+# --- the log
+
+
+def test_an_event_comes_back_as_it_was_handed_in(opener: Opener):
+    ada = opener().tenant("acme").member("ada")
+    (source,) = ada.append([NewEvent("what do you like?")])
+    new = NewEvent(
+        "naïve tea — 茶, two cups",
+        role="assistant",
+        subject="guest-7",
+        to="bob",
+        conversation="c1",
+        kind=Kind.TOOL,
+        scope=SHARED,
+        valid_at=MAY,
+        key="k1",
+        sources=(source.id,),
+        provenance={"model": 'a "quoted" name', "tür": "ja"},
+    )
+    (event,) = ada.append([new])
+    assert (event.author, event.sequence) == ("ada", source.sequence + 1)
+    for part in ("text", "role", "subject", "to", "conversation", "kind", "scope", "valid_at"):
+        assert getattr(event, part) == getattr(new, part), part
+    assert (event.key, event.sources, event.provenance) == ("k1", (source.id,), new.provenance)
+    assert abs(event.recorded_at - datetime.now(UTC)) < timedelta(minutes=1)
+    again = opener().tenant("acme").member("ada")
+    assert again.get([event.id, source.id]) == [event, source]
+    assert list(again.history()) == [source, event]
+
+
+def test_the_subject_is_the_author_and_the_time_is_now_where_none_is_given(tenant: Tenant):
+    (event,) = say(tenant, "ada", "tea")
+    assert event.subject == "ada"
+    assert event.valid_at == event.recorded_at
+
+
+def test_ids_sort_in_the_order_of_the_log(tenant: Tenant):
+    events = say(tenant, "ada", *(f"turn {i}" for i in range(50)))
+    assert [e.id for e in events] == sorted(e.id for e in events)
+    assert [e.sequence for e in events] == list(range(1, 51))
+
+
+def test_the_same_event_under_the_same_key_is_written_once(tenant: Tenant):
+    ada = tenant.member("ada")
+    first, second = ada.append([NewEvent("tea", key="k"), NewEvent("tea", key="k")])
+    (third,) = ada.append([NewEvent("tea", key="k")])
+    assert first == second == third
+    assert len(list(ada.history())) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        NewEvent("coffee", key="k"),
+        NewEvent("tea", key="k", role="assistant"),
+        NewEvent("tea", key="k", scope=SHARED),
+        NewEvent("tea", key="k", valid_at=MAY),
+        NewEvent("tea", key="k", provenance={"a": "b"}),
+    ],
+)
+def test_another_event_under_the_same_key_is_refused_and_nothing_is_written(tenant, other):
+    ada = tenant.member("ada")
+    ada.append([NewEvent("tea", key="k")])
+    with pytest.raises(InvalidRequest, match="holds another event") as e:
+        ada.append([NewEvent("before it"), other])
+    assert e.value.param == "key"
+    assert texts(ada.history()) == ["tea"]
+
+
+def test_keys_of_two_authors_do_not_meet(tenant: Tenant):
+    say(tenant, "ada", "tea", key="k", scope=SHARED)
+    say(tenant, "bob", "coffee", key="k", scope=SHARED)
+    assert texts(tenant.member("ada").history()) == ["tea", "coffee"]
+
+
+def test_history_gives_the_newest_in_the_order_of_the_log(tenant: Tenant):
+    say(tenant, "ada", *(f"turn {i}" for i in range(1203)))
+    ada = tenant.member("ada")
+    assert texts(ada.history()) == [f"turn {i}" for i in range(1203)]
+    assert texts(ada.history(limit=3)) == ["turn 1200", "turn 1201", "turn 1202"]
+    assert len(list(ada.history(limit=900))) == 900
+
+
+def test_history_that_is_read_slowly_neither_blocks_writers_nor_sees_their_events(tenant: Tenant):
+    say(tenant, "ada", *(f"turn {i}" for i in range(1200)))
+    reading = tenant.member("ada").history()
+    seen = [next(reading)]
+    say(tenant, "ada", "later")
+    tenant.member("ada").erase(Selection(ids=(list(tenant.member("ada").history())[700].id,)))
+    seen += list(reading)
+    assert len(seen) == 1199
+    assert "later" not in texts(seen)
+    assert "turn 700" not in texts(seen)
+
+
+def test_a_selection_restricts_history_by_each_of_its_parts(tenant: Tenant):
+    tenant.grant("ada", "red")
+    tea, rain, tool = tenant.member("ada").append(
+        [
+            NewEvent("tea", subject="guest", conversation="c1", valid_at=MAY),
+            NewEvent("rain", conversation="c2", scope=RED, valid_at=MAY + timedelta(days=1)),
+            NewEvent("42", kind=Kind.TOOL, role="tool", valid_at=MAY + timedelta(days=2)),
+        ]
+    )
+    ask = tenant.member("ada").history
+    assert list(ask(Selection(ids=(tool.id, tea.id)))) == [tea, tool]
+    assert list(ask(Selection(subject="guest"))) == [tea]
+    assert list(ask(Selection(conversation="c2"))) == [rain]
+    assert list(ask(Selection(author="bob"))) == []
+    assert list(ask(Selection(kinds=(Kind.TOOL,)))) == [tool]
+    assert list(ask(Selection(scope=RED))) == [rain]
+    assert list(ask(Selection(scope=PRIVATE))) == [tea, tool]
+    assert list(ask(Selection(since=rain.valid_at))) == [rain, tool]
+    assert list(ask(Selection(until=rain.valid_at))) == [tea]
+    assert list(ask(Selection(since=rain.valid_at, until=tool.valid_at))) == [rain]
+
+
+def test_going_back_in_time_shows_what_was_recorded_and_valid_by_then(tenant: Tenant):
+    (old,) = say(tenant, "ada", "tea in may", valid_at=MAY)
+    (now,) = say(tenant, "ada", "tea now")
+    ada = tenant.member("ada")
+    between = old.recorded_at
+    assert list(ada.history(Selection(as_of=between))) == [old]
+    assert list(ada.history(Selection(as_of=now.recorded_at))) == [old, now]
+    assert list(ada.history(Selection(as_of=MAY))) == []  # valid then, and recorded later
+    assert texts(ada.find("tea", selection=Selection(as_of=between)).events) == ["tea in may"]
+
+
+# --- who may read
+
+
+def test_private_is_the_author_s_shared_is_everybody_s_and_a_team_s_is_its_members(tenant: Tenant):
+    tenant.grant("ada", "red")
+    tenant.grant("cleo", "red")
+    for scope in (PRIVATE, SHARED, RED):
+        say(tenant, "ada", f"{scope.name} words", scope=scope)
+    seen = {name: texts(tenant.member(name).history()) for name in ("ada", "bob", "cleo")}
+    assert seen == {
+        "ada": ["private words", "shared words", "team:red words"],
+        "bob": ["shared words"],
+        "cleo": ["shared words", "team:red words"],
+    }
+    assert texts(tenant.member("bob").find("words").events) == ["shared words"]
+
+
+def test_a_revoked_team_is_closed_at_once_for_reading_and_for_writing(tenant: Tenant):
+    bob = tenant.member("bob")
+    tenant.grant("ada", "red")
+    tenant.grant("bob", "red")
+    (event,) = say(tenant, "ada", "red words", scope=RED)
+    assert bob.teams == {"red"}
+    assert texts(bob.find("words").events) == ["red words"]
+    tenant.revoke("bob", "red")
+    assert bob.teams == frozenset()
+    assert not bob.find("words").events
+    assert not bob.get([event.id])
+    with pytest.raises(InvalidRequest, match="not in team 'red'"):
+        bob.append([NewEvent("fine"), NewEvent("more red words", scope=RED)])
+    assert list(bob.history()) == []
+
+
+def test_a_source_that_the_author_cannot_read_is_refused_like_one_that_does_not_exist(tenant):
+    (hidden,) = say(tenant, "ada", "mine")
+    messages = []
+    for source in (hidden.id, new_id()):
+        with pytest.raises(InvalidRequest) as e:
+            say(tenant, "bob", "so you said", sources=(source,))
+        messages.append(str(e.value).replace(source, "ID"))
+    assert messages[0] == messages[1]
+
+
+def test_scores_do_not_depend_on_what_a_member_cannot_read(tenant: Tenant):
+    say(tenant, "ada", "green tea", "black coffee", "rain", scope=SHARED)
+    bob = tenant.member("bob")
+    before = bob.find("tea").lexical.tolist()
+    say(tenant, "ada", *["tea tea"] * 30)
+    assert bob.find("tea").lexical.tolist() == before
+
+
+def test_tenants_are_apart(store: MemoryStore):
+    (event,) = say(store.tenant("acme"), "ada", "zebra", scope=SHARED)
+    other = store.tenant("other").member("ada")
+    assert not other.get([event.id])
+    assert not list(other.history())
+    assert not other.find("zebra").events
+
+
+# --- finding
+
+
+def brute_bm25(query: str, documents: list[str]) -> list[float]:
+    """The textbook formula over words that the stemmer leaves as they are."""
+    split = [re.findall(r"\w+", d) for d in documents]
+    mean = sum(map(len, split)) / len(split)
+    scores = [0.0] * len(split)
+    for word in set(query.split()):
+        holding = sum(word in words for words in split)
+        rarity = math.log(1 + (len(split) - holding + 0.5) / (holding + 0.5))
+        for i, words in enumerate(split):
+            times = words.count(word)
+            scores[i] += rarity * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * len(words) / mean))
+    return scores
+
+
+def test_lexical_scores_are_bm25_over_what_the_member_can_read(tenant: Tenant):
+    rng = np.random.default_rng(3)
+    vocabulary = np.array(["tom", "jam", "fog", "zip", "hut", "map", "pin", "gum"])
+    lines = [" ".join(rng.choice(vocabulary, rng.integers(1, 9))) for _ in range(60)]
+    say(tenant, "bob", *["tom jam fog"] * 9)
+    mine = say(tenant, "ada", *lines)
+    for query in ("tom", "jam fog", "zip hut pin gum"):
+        found = tenant.member("ada").find(query, limit=500)
+        scores = {e.id: s for e, s in zip(found.events, found.lexical, strict=True)}
+        expected = brute_bm25(query, lines)
+        for event, score in zip(mine, expected, strict=True):
+            assert scores.get(event.id, 0.0) == pytest.approx(score), event.text
+        assert list(found.lexical) == sorted(found.lexical, reverse=True)
+
+
+def test_words_match_in_any_case_form_and_with_or_without_accents(tenant: Tenant):
+    say(tenant, "ada", "She PAINTED the Café")
+    for query in ("painting", "cafe", "CAFÉ", "café".upper(), "paints"):
+        assert texts(tenant.member("ada").find(query).events) == ["She PAINTED the Café"], query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        '"', '""', "tea AND", "NEAR(", "NEAR(tea rain)", "text:tea", "-tea", "tea*", "^tea",
+        "{text}:tea", "(tea", "tea)", "' OR 1=1 --", "tea OR", "NOT tea", "+tea", "a\0b", "\ud800",
+        "%", "_", ";", "", "   ", "?", "\\", "tea\" OR \"rain", "*" * 5000, "tea " * 9000,
+    ],
+)  # fmt: skip
+def test_a_query_is_words_and_never_syntax(tenant: Tenant, query: str):
+    say(tenant, "ada", "green tea", "heavy rain")
+    found = texts(tenant.member("ada").find(query).events)
+    words = re.findall(r"[a-z]+", query.lower())
+    assert found == [t for t in ("green tea", "heavy rain") if set(words) & set(t.split())]
+
+
+def test_the_words_of_the_query_language_are_words_too(tenant: Tenant):
+    say(tenant, "ada", "near and not or", "green tea")
+    assert texts(tenant.member("ada").find("NEAR").events) == ["near and not or"]
+
+
+def test_recalls_and_feedback_are_neither_found_nor_derived_from(tenant: Tenant):
+    tenant.member("ada").append(
+        [
+            NewEvent("tea", conversation="c"),
+            NewEvent("tea, you said", kind=Kind.RECALL, conversation="c"),
+            NewEvent("tea was right", kind=Kind.FEEDBACK, conversation="c"),
+            NewEvent("rain", kind=Kind.TOOL, conversation="c"),
+        ]
+    )
+    found = tenant.member("ada").find("tea")
+    assert texts(found.events) == ["tea", "rain"]  # rain is the neighbour
+    assert found.before.tolist() == [-1, 0]
+    assert texts(tenant.waiting(10)) == ["tea", "rain"]
+    assert len(list(tenant.member("ada").history())) == 4
+
+
+def test_neighbours_in_the_conversation_come_with_a_match(tenant: Tenant):
+    say(tenant, "ada", "one", "two", "tea", "four", "five", conversation="c")
+    say(tenant, "ada", "elsewhere", conversation="d")
+    say(tenant, "ada", "alone")
+    found = tenant.member("ada").find("tea")
+    place = {e.text: i for i, e in enumerate(found.events)}
+    assert set(place) == {"two", "tea", "four"}
+    assert found.before[place["tea"]] == place["two"]
+    assert found.before[place["four"]] == place["tea"]
+    assert found.before[place["two"]] == -1
+    assert found.lexical[place["tea"]] > 0 == found.lexical[place["two"]]
+
+
+def test_neighbours_are_only_those_that_the_member_can_read(tenant: Tenant):
+    say(tenant, "ada", "shared before", conversation="c", scope=SHARED)
+    say(tenant, "ada", "hidden", conversation="c")
+    say(tenant, "ada", "tea", conversation="c", scope=SHARED)
+    found = tenant.member("bob").find("tea")
+    assert texts(found.events) == ["tea", "shared before"]
+    assert found.before.tolist() == [1, -1]
+
+
+def test_a_neighbour_that_is_not_selected_leaves_a_gap(tenant: Tenant):
+    say(tenant, "ada", "tea one", conversation="c", subject="x")
+    say(tenant, "ada", "between", conversation="c", subject="y")
+    say(tenant, "ada", "tea two", conversation="c", subject="x")
+    found = tenant.member("ada").find("tea", selection=Selection(subject="x"))
+    assert sorted(texts(found.events)) == ["tea one", "tea two"]
+    assert found.before.tolist() == [-1, -1]
+
+
+def test_vectors_find_the_nearest_and_every_candidate_has_all_its_scores(tenant: Tenant):
+    events = say(tenant, "ada", *(f"turn {'tea' if i % 9 == 0 else ''} {i}" for i in range(90)))
+    turn, window = unit_vectors(90, seed=1), unit_vectors(90, seed=2)
+    ids = [e.id for e in events]
+    tenant.put_vectors("e/1", "turn", ids, turn)
+    tenant.put_vectors("w/1", "window", ids[:80], window[:80])
+    query = unit_vectors(1, seed=3)[0]
+    found = tenant.member("ada").find("tea", query, limit=5)
+    place = {e.id: i for i, e in enumerate(events)}
+    rows = [place[e.id] for e in found.events]
+    near, near_window = turn @ query, window @ query
+    near_window[80:] = 0
+    assert set(np.argsort(-near)[:5]) <= set(rows)
+    assert set(np.argsort(-near_window)[:5]) <= set(rows)
+    np.testing.assert_allclose(found.turn, near[rows], atol=1e-6)
+    np.testing.assert_allclose(found.window, near_window[rows], atol=1e-6)
+    tea = [i for i in rows if i % 9 == 0]
+    assert len(tea) >= 5
+    assert all(found.lexical[rows.index(i)] > 0 for i in tea)
+
+
+def test_vectors_written_by_another_process_are_seen_and_replaced_ones_are_gone(opener: Opener):
+    first, second = opener().tenant("acme"), opener().tenant("acme")
+    ids = [e.id for e in say(first, "ada", *(f"turn {i}" for i in range(6)), scope=SHARED)]
+    vectors = unit_vectors(6)
+
+    def best(query: np.ndarray) -> str:
+        found = second.member("bob").find("", query, limit=1)
+        return found.events[int(np.argmax(found.turn))].text
+
+    first.put_vectors("e/1", "turn", ids[:3], vectors[:3])
+    assert best(vectors[2]) == "turn 2"
+    first.put_vectors("e/1", "turn", ids[3:], vectors[3:])
+    assert best(vectors[5]) == "turn 5"
+    first.put_vectors("e/1", "turn", [ids[0]], vectors[5:])
+    first.put_vectors("e/1", "turn", [ids[5]], vectors[:1])
+    assert best(vectors[5]) == "turn 0"
+    first.erase(Selection(ids=(ids[0],)))
+    found = second.member("bob").find("", vectors[5])
+    assert "turn 0" not in texts(found.events)
+    np.testing.assert_allclose(
+        found.turn.max(), np.max(vectors[[0, 1, 2, 3, 4]] @ vectors[5]), atol=1e-6
+    )
+
+
+def test_a_vector_of_another_width_or_none_at_all_is_refused(tenant: Tenant):
+    ids = [e.id for e in say(tenant, "ada", "tea")]
+    tenant.put_vectors("e/1", "turn", ids, unit_vectors(1))
+    ada = tenant.member("ada")
+    for vector in (unit_vectors(1, 8)[0], np.zeros(16, np.float32), unit_vectors(1) * np.nan):
+        with pytest.raises(InvalidRequest) as e:
+            ada.find("tea", vector)
+        assert e.value.param == "vector"
+
+
+@pytest.mark.parametrize(
+    ("kind", "vectors", "message"),
+    [
+        ("sentence", unit_vectors(1), "no 'sentence' vectors"),
+        ("turn", unit_vectors(2), "need vectors of shape"),
+        ("turn", unit_vectors(1) * 2, "unit length"),
+        ("turn", unit_vectors(1) * np.nan, "unit length"),
+        ("turn", unit_vectors(1, 8), "rebuild"),
+    ],
+)
+def test_vectors_that_would_not_compare_are_refused(tenant: Tenant, kind, vectors, message):
+    old, new = (e.id for e in say(tenant, "ada", "tea", "rain"))
+    tenant.put_vectors("e/1", "turn", [old], unit_vectors(1))
+    with pytest.raises(InvalidRequest, match=message):
+        tenant.put_vectors("e/1", kind, [new], vectors)
+
+
+def test_vectors_of_another_deriver_need_a_rebuild_first(tenant: Tenant):
+    ids = [e.id for e in say(tenant, "ada", "tea")]
+    tenant.put_vectors("e/1", "turn", ids, unit_vectors(1))
+    with pytest.raises(InvalidRequest, match="rebuild"):
+        tenant.put_vectors("e/2", "turn", ids, unit_vectors(1))
+    tenant.rebuild()
+    tenant.put_vectors("e/2", "turn", ids, unit_vectors(1, 8))
+    assert len(tenant.member("ada").find("", unit_vectors(1, 8)[0]).events) == 1
+
+
+# --- derivations
+
+
+def test_events_wait_until_they_are_done_or_failed(tenant: Tenant):
+    a, b, c = say(tenant, "ada", "a", "b", "c")
+    assert tenant.waiting(2) == [a, b]
+    tenant.put([Derived("entity", "entities/3", (a.id,), {"name": "A"})], done=[a.id])
+    tenant.fail([b.id], "no such model")
+    assert tenant.waiting(10) == [c]
+    assert tenant.failures() == [(b.id, "no such model")]
+    status = tenant.status()
+    assert (status.events, status.waiting, status.failed) == (3, 1, 1)
+    assert status.derivers == {"entities": "3"}
+
+
+def test_deriving_again_after_a_crash_writes_nothing_twice(tenant: Tenant):
+    a, b = say(tenant, "ada", "a", "b")
+    made = [
+        Derived("fact", "facts/1", (a.id,), {"subject": "x", "weight": 1.5, "until": None}),
+        Derived("fact", "facts/1", (a.id, b.id), {"subject": "x", "weight": 1.5, "until": None}),
+        Derived("fact", "facts/1", (a.id,), {"subject": "y"}),
+    ]
+    for _ in range(3):
+        tenant.put(made)
+    assert list(tenant.member("ada").derived("fact")) == made
+
+
+def test_derived_from_something_hidden_is_hidden(tenant: Tenant):
+    (mine,) = say(tenant, "ada", "mine")
+    (ours,) = say(tenant, "ada", "ours", scope=SHARED)
+    tenant.put(
+        [
+            Derived("entity", "e/1", (ours.id,), {"name": "ours"}),
+            Derived("entity", "e/1", (mine.id, ours.id), {"name": "both"}),
+        ]
+    )
+    names = {
+        who: [d.value["name"] for d in tenant.member(who).derived("entity")]
+        for who in ("ada", "bob")
+    }
+    assert names == {"ada": ["ours", "both"], "bob": ["ours"]}
+
+
+def test_derived_is_selected_by_one_of_its_events_and_in_time_by_all(tenant: Tenant):
+    (old,) = say(tenant, "ada", "old", conversation="c1")
+    (new,) = say(tenant, "ada", "new", conversation="c2")
+    tenant.put([Derived("summary", "s/1", (old.id, new.id), {"text": "both"})])
+    ada = tenant.member("ada")
+    assert len(list(ada.derived("summary", Selection(conversation="c1")))) == 1
+    assert len(list(ada.derived("summary", Selection(ids=(new.id,))))) == 1
+    assert not list(ada.derived("summary", Selection(conversation="c3")))
+    assert not list(ada.derived("summary", Selection(as_of=old.recorded_at)))
+    assert not list(ada.derived("entity"))
+
+
+def test_what_was_said_before_has_the_same_audience(tenant: Tenant):
+    tenant.grant("ada", "red")
+    (a,) = say(tenant, "ada", "private", conversation="c")
+    (b,) = say(tenant, "ada", "shared", conversation="c", scope=SHARED)
+    (c,) = say(tenant, "bob", "bob's private", conversation="c")
+    (d,) = say(tenant, "bob", "shared again", conversation="c", scope=SHARED)
+    (e,) = say(tenant, "ada", "private again", conversation="c")
+    (f,) = say(tenant, "ada", "red", conversation="c", scope=RED)
+    (g,) = say(tenant, "ada", "private elsewhere", conversation="d")
+    (h,) = say(tenant, "ada", "private nowhere")
+    asked = [a, b, c, d, e, f, g, h]
+    assert tenant.previous([x.id for x in asked]) == [None, None, None, b, a, None, None, None]
+
+
+def test_rebuilding_drops_what_was_derived_and_queues_everything(tenant: Tenant):
+    a, b = say(tenant, "ada", "tea", "rain", conversation="c")
+    tenant.put_vectors("e/1", "turn", [a.id, b.id], unit_vectors(2))
+    tenant.put([Derived("entity", "e/1", (a.id,), {"name": "A"})], done=[a.id])
+    tenant.fail([b.id], "broken")
+    status = tenant.rebuild()
+    assert (status.waiting, status.failed, status.derivers) == (2, 0, {})
+    found = tenant.member("ada").find("tea", unit_vectors(1)[0])
+    assert texts(found.events) == ["tea", "rain"]
+    assert not found.turn.any()
+    assert not list(tenant.member("ada").derived("entity"))
+
+
+# --- tenants
+
+
+def test_tenants_are_listed_dropped_and_not_made_by_accident(store: MemoryStore):
+    names = ["acme", "Acme", "a b/../c", "ümlaut", ".hidden", "con", "x" * 60, "%41"]
+    for name in names:
+        say(store.tenant(name), "ada", f"of {name}")
+    assert store.tenants() == sorted(names)
+    for name in names:
+        assert texts(store.tenant(name).member("ada").history()) == [f"of {name}"]
+    store.drop("acme")
+    assert "acme" not in store.tenants()
+    with pytest.raises(UnknownName) as e:
+        store.tenant("acme", create=False)
+    assert "ümlaut" not in str(e.value)  # other tenants' names are not told
+    with pytest.raises(UnknownName):
+        store.drop("acme")
+    assert not list(store.tenant("acme").member("ada").history())
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "x" * 300, "茶" * 100])
+def test_a_name_that_cannot_be_a_tenant_s_is_refused(store: MemoryStore, name: str):
+    with pytest.raises(InvalidRequest):
+        store.tenant(name)
+    assert store.tenants() == []
+
+
+def test_members_and_teams_need_names(tenant: Tenant):
+    for call in (
+        lambda: tenant.member(""),
+        lambda: tenant.grant("", "red"),
+        lambda: tenant.grant("ada", ""),
+        lambda: tenant.member("a\nb"),
+    ):
+        with pytest.raises(InvalidRequest):
+            call()
+
+
+def test_closing_twice_is_harmless_and_the_store_opens_it_again(store: MemoryStore):
+    tenant = store.tenant("acme")
+    say(tenant, "ada", "tea")
+    tenant.close()
+    tenant.close()
+    assert texts(store.tenant("acme").member("ada").history()) == ["tea"]
+
+
+def test_many_threads_write_and_find_at_once(tenant: Tenant):
+    errors: list[BaseException] = []
+
+    def work(name: str) -> None:
+        try:
+            for i in range(20):
+                say(tenant, name, f"{name} tea {i}", scope=SHARED)
+                assert f"{name} tea {i}" in texts(tenant.member("reader").find(f"{i}").events)
+        except BaseException as e:  # noqa: BLE001 - handed to the test
+            errors.append(e)
+
+    threads = [threading.Thread(target=work, args=(f"m{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    events = list(tenant.member("reader").history())
+    assert [e.sequence for e in events] == list(range(1, 81))

@@ -1,0 +1,250 @@
+"""Extractive summaries, decay, consolidation and retention."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tenfold.errors import InvalidRequest
+from tenfold.memory.decay import HalfLives, Retention, decay, expired, prefer_summaries, ripe
+from tenfold.memory.derive.summaries import (
+    NEAR,
+    TWICE,
+    Sentence,
+    derive_summaries,
+    sentences,
+    summarise,
+)
+from tenfold.memory.derive.wording import words
+from tenfold.memory.events import PRIVATE, SHARED, Event, Kind, new_id
+from tenfold.memory.store import Derived
+
+NOW = datetime(2024, 3, 15, tzinfo=UTC)
+
+
+def event(text: str, sequence: int = 1, **other: object) -> Event:
+    plain = Event(
+        id=new_id(sequence),
+        author="ada",
+        role="user",
+        text=text,
+        subject="",
+        to="",
+        conversation="c",
+        sequence=sequence,
+        kind=Kind.OBSERVATION,
+        scope=PRIVATE,
+        valid_at=NOW,
+        recorded_at=NOW,
+    )
+    return replace(plain, **other)  # type: ignore[arg-type]
+
+
+TALK = [
+    "Hi there! How are you?",
+    "We want to paint the garden fence this summer. The fence is old.",
+    "Which colour shall the garden fence have? I would paint the fence green.",
+    "Green paint for the garden fence it is. By the way, my train was late again today.",
+    "Buy ten litres of green paint for the fence.",
+    "Thanks!",
+]
+EVENTS = [event(text, i) for i, text in enumerate(TALK, 1)]
+
+
+def by_definition(vectors: np.ndarray, k: int) -> list[int]:
+    """Maximal marginal relevance as it is written down, all pairs at once."""
+    centre = vectors.mean(axis=0)
+    centre = centre / np.linalg.norm(centre)
+    chosen: list[int] = []
+    while len(chosen) < k:
+        scores = {
+            i: NEAR * (v @ centre) - (1 - NEAR) * max([0.0, *(v @ vectors[j] for j in chosen)])
+            for i, v in enumerate(vectors)
+            if i not in chosen and all(v @ vectors[j] < TWICE for j in chosen)
+        }
+        if not scores:
+            break
+        chosen.append(max(scores, key=lambda i: (round(scores[i], 12), -i)))
+    return sorted(chosen)
+
+
+def test_sentences_are_verbatim_and_name_their_event() -> None:
+    by_id = {e.id: e for e in EVENTS}
+    for sentence in summarise(sentences(EVENTS), 3):
+        assert by_id[sentence.event].text[sentence.start : sentence.end] == sentence.text
+
+
+def test_the_summary_is_of_what_the_talk_is_about() -> None:
+    said = [s.text for s in summarise(sentences(EVENTS), 3)]
+    assert len(said) == 3
+    assert all("fence" in s for s in said)
+
+
+def test_a_summary_does_not_say_the_same_twice() -> None:
+    events = [
+        event(t, i)
+        for i, t in enumerate(
+            ["The red boat sails on Monday morning."] * 6
+            + ["The crew of the boat needs more food.", "Cats sleep a lot in winter."]
+        )
+    ]
+    said = [s.text for s in summarise(sentences(events), 2)]
+    assert sum(s.startswith("The red boat") for s in said) == 1
+
+
+@given(st.integers(2, 12), st.integers(1, 4), st.integers(0, 10_000))
+@settings(deadline=None)
+def test_given_vectors_it_picks_what_the_definition_picks(n: int, k: int, seed: int) -> None:
+    vectors = np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    given_sentences = [Sentence(str(i), "a sentence of five words", 0, 1) for i in range(n)]
+    picked = summarise(given_sentences, min(k, n), vectors)
+    expected = by_definition(vectors.astype(np.float64), min(k, n))
+    assert [int(s.event) for s in picked] == expected
+
+
+def test_without_vectors_it_picks_what_dense_tf_idf_picks() -> None:
+    candidates = [s for s in sentences(EVENTS) if len(s.text.split()) >= 4]
+    texts = [words(s.text) for s in candidates]
+    vocabulary = sorted({w for text in texts for w in text})
+    frequency = Counter(w for text in texts for w in set(text))
+    rows = np.array(
+        [
+            [text.count(w) * math.log((1 + len(texts)) / frequency[w]) for w in vocabulary]
+            for text in texts
+        ]
+    )
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for k in (1, 2, 3, 4):
+        expected = [candidates[i] for i in by_definition(rows, k)]
+        assert summarise(candidates, k) == expected
+
+
+def test_wrong_numbers_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="2 vectors for 10 sentences"):
+        summarise(sentences(EVENTS), 3, np.zeros((2, 4), dtype=np.float32))
+    with pytest.raises(InvalidRequest, match="0 sentences"):
+        summarise(sentences(EVENTS), 0)
+
+
+def test_a_summary_comes_from_all_events_of_its_conversation_and_audience() -> None:
+    others = [event(text, i + 10, conversation="d", scope=SHARED) for i, text in enumerate(TALK)]
+    recalled = event("The fence was painted green long ago.", 30, kind=Kind.RECALL)
+    private, shared = derive_summaries([*EVENTS, *others, recalled])
+    assert private.events == tuple(e.id for e in EVENTS)
+    assert shared.events == tuple(e.id for e in others)
+    assert "long ago" not in str(private.value["text"])
+    assert set(str(private.value["sources"]).split()) <= set(private.events)
+    assert len(str(private.value["text"]).splitlines()) == 3
+
+
+def test_private_words_are_in_no_shared_summary() -> None:
+    mixed = [replace(e, scope=SHARED if e.sequence % 2 else PRIVATE) for e in EVENTS]
+    for summary in derive_summaries(mixed):
+        assert len({e.scope for e in mixed if e.id in summary.events}) == 1
+
+
+def test_what_is_as_short_as_its_summary_has_none() -> None:
+    assert derive_summaries(EVENTS[:3]) == []
+
+
+def test_a_half_life_halves() -> None:
+    old = [event("x", valid_at=NOW - timedelta(days=d)) for d in (0, 10, 20, 30)]
+    plain = HalfLives(timedelta(days=10), floor=0)
+    assert decay(old, NOW, plain).tolist() == [1, 0.5, 0.25, 0.125]
+    floored = HalfLives(timedelta(days=10), floor=0.2)
+    assert decay(old, NOW, floored)[1] == pytest.approx(0.6)
+    assert decay(old, NOW).tolist() == [1, 1, 1, 1]
+    assert decay(old, NOW - timedelta(days=30), plain).tolist() == [1, 1, 1, 1]
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=2, max_size=20), st.floats(0, 1))
+@settings(deadline=None)
+def test_decay_never_prefers_the_older_and_never_forgets(ages: list[int], floor: float) -> None:
+    events = [event("x", valid_at=NOW - timedelta(hours=h)) for h in sorted(ages)]
+    factors = decay(events, NOW, HalfLives(timedelta(days=7), floor=floor))
+    assert (np.diff(factors) <= 0).all()
+    assert (factors >= floor).all()
+
+
+def test_the_shorter_half_life_of_kind_and_scope_holds() -> None:
+    lives = HalfLives(
+        timedelta(days=30),
+        kinds={Kind.TOOL: timedelta(days=1)},
+        scopes={"shared": timedelta(days=5), "private": None},
+    )
+    assert lives.of(event("x", kind=Kind.TOOL, scope=SHARED)) == timedelta(days=1)
+    assert lives.of(event("x", scope=SHARED)) == timedelta(days=5)
+    assert lives.of(event("x")) is None
+    with pytest.raises(InvalidRequest, match="half-life"):
+        HalfLives(timedelta(0))
+
+
+def test_conversations_at_rest_are_ripe() -> None:
+    events = [
+        event("x", 1, conversation="old", valid_at=NOW - timedelta(days=9)),
+        event("x", 2, conversation="old", valid_at=NOW - timedelta(days=8)),
+        event("x", 3, conversation="new", valid_at=NOW - timedelta(days=9)),
+        event("x", 4, conversation="new", valid_at=NOW - timedelta(days=1)),
+        event("x", 5, conversation="", valid_at=NOW - timedelta(days=90)),
+    ]
+    assert ripe(events, NOW, timedelta(days=8)) == ["old"]
+    assert ripe(reversed(events), NOW, timedelta(days=1)) == ["new", "old"]
+
+
+def summary(*events: str) -> Derived:
+    return Derived("summary", "summaries/1", events, {"text": "…"})
+
+
+def test_a_summary_takes_the_place_of_its_best_event() -> None:
+    ranked = [("x", 0.9), ("a", 0.8), ("y", 0.7), ("b", 0.6), ("z", 0.5)]
+    recalled = prefer_summaries(ranked, [summary("a", "b", "c")])
+    assert [r.events for r in recalled] == [("x",), ("a", "b"), ("y",), ("z",)]
+    assert [r.score for r in recalled] == [0.9, 0.8, 0.7, 0.5]
+    assert [r.summary is not None for r in recalled] == [False, True, False, False]
+
+
+def test_a_summary_that_one_event_calls_for_leaves_it() -> None:
+    (recalled,) = prefer_summaries([("a", 0.8)], [summary("a", "b")])
+    assert recalled.summary is None
+
+
+@given(st.permutations("abcdef"), st.lists(st.sets(st.sampled_from("abcdefgh"), min_size=1)))
+@settings(deadline=None)
+def test_every_ranked_event_is_recalled_once(order: list[str], groups: list[set[str]]) -> None:
+    ranked = [(e, 1 - i / 10) for i, e in enumerate(order)]
+    recalled = prefer_summaries(ranked, [summary(*sorted(g)) for g in groups])
+    assert sorted(e for r in recalled for e in r.events) == sorted(order)
+    assert [r.score for r in recalled] == sorted((r.score for r in recalled), reverse=True)
+
+
+def aged(days: int, sequence: int, **other: object) -> Event:
+    return event("x", sequence, recorded_at=NOW - timedelta(days=days), **other)
+
+
+def test_retention_selects_the_old_and_the_surplus_of_its_scope_only() -> None:
+    events = [
+        aged(50, 1), aged(40, 2), aged(3, 3), aged(2, 4), aged(50, 5, scope=SHARED),
+        aged(1, 6, author="bob"),
+    ]  # fmt: skip
+    ids = [e.id for e in events]
+    by_age = expired(events, {"private": Retention(max_age=timedelta(days=45))}, NOW)
+    assert by_age == (ids[0],)
+    by_number = expired(reversed(events), {"private": Retention(max_events=1)}, NOW)
+    assert by_number == (ids[0], ids[1], ids[2])  # bob has one of his own
+    assert expired(events, {}, NOW) == ()
+    assert expired(events, {"shared": Retention(max_age=timedelta(days=50))}, NOW) == ()
+
+
+def test_a_policy_that_keeps_nothing_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="keep 0 events"):
+        Retention(max_events=0)
+    with pytest.raises(InvalidRequest, match="keep none"):
+        Retention(max_age=timedelta(0))
