@@ -96,7 +96,10 @@ class Composer:
         if len(records) > 1 and (self.plain or self.rng.random() < NAMED_FIRST_SHARE):
             form = phrases.NAMED_FIRST[0] if self.plain else self.rng.choice(phrases.NAMED_FIRST)
             holes = {f"name {i}": r.name for i, r in zip("abcdefgh", records, strict=False)}
-            self.say(form.replace("{names}", listed([f"{{{hole}}}" for hole in holes], "")), holes)
+            names = listed([f"{{{hole}}}" for hole in holes], "")
+            if any("," in record.name for record in records):  # "Ada Stone, MD; Ben Ray and ..."
+                names = names.replace(", ", "; ")
+            self.say(form.replace("{names}", names), holes)
             for record in records:
                 self._require(record, [])
 

@@ -39,6 +39,15 @@ def asked_slots(words: Sequence[str], rng: random.Random) -> str:
     return "the " + listed(words, "")
 
 
+def in_asked_order(question: str, words: Sequence[str]) -> list[str]:
+    """Return slot words in the order in which a question names them, all of which it does."""
+    left, places = question.lower(), dict[str, int]()
+    for word in sorted(words, key=len, reverse=True):  # "origin airport" before "origin"
+        places[word] = left.index(word)
+        left = left.replace(word, " " * len(word), 1)
+    return sorted(words, key=places.__getitem__)
+
+
 class _Talk:
     """One conversation: its facts, templates, and what was talked about last."""
 
@@ -143,8 +152,10 @@ class _Talk:
         if question is None:
             forms = phrases.MULTI_SAME if same else phrases.MULTI
             question = rng.choice(forms).replace("{asked}", asked_slots(wanted, rng))
-        elif not same:
-            question = f"{rng.choice(phrases.FOCUS)} {question}"
+        else:
+            wanted = in_asked_order(question, wanted)  # to go through a request leaves none out
+            if not same:
+                question = f"{rng.choice(phrases.FOCUS)} {question}"
         answer = self.composer("multi")
         answer.open(phrases.TELLING)
         answer.cover(record, wanted, "offer")

@@ -7,6 +7,7 @@ A model cannot guess that, so the system message says it, as the owner of a conc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,9 +18,16 @@ Signature = tuple[str, ...]  # slot words in the order in which they are first s
 
 
 def signature(turn: Turn, act: str) -> Signature:
-    """Return the slots that ``turn`` states with ``act``, without the name of what it offers."""
-    slots = [slot for slot, _ in turn.acts.get(act, ())]
-    return tuple(slot_words(slot) for slot in slots if act != "OFFER" or slot not in NAME_SLOTS)
+    """Return the slots that ``turn`` states with ``act``, without the name of what it offers.
+
+    They stand in the order in which the turn says them: what goes through the rule in its order
+    leaves nothing out.
+    """
+    said = [int(hole) for hole in re.findall(r"\{(\d+)\}", turn.text)]
+    known = [pair for pair in turn.acts.get(act, ()) if pair[1] in said]
+    pairs = sorted(known, key=lambda pair: said.index(pair[1]))
+    slots = [slot for slot, _ in pairs if act != "OFFER" or slot not in NAME_SLOTS]
+    return tuple(dict.fromkeys(slot_words(slot) for slot in slots))
 
 
 @dataclass(slots=True)
@@ -72,7 +80,9 @@ def kind_of_turn(turn: Turn, before: Turn, rules: HouseRules) -> str:
     acts = {act for act in turn.acts if act != "INFORM_COUNT"}
     if acts == {"OFFER"} and set(signature(turn, "OFFER")) == set(rules.say.get(turn.noun, ())):
         return "offer"
-    if acts == {"CONFIRM"} and signature(turn, "CONFIRM") == rules.confirm.get(turn.noun):
+    if acts == {"CONFIRM"} and set(signature(turn, "CONFIRM")) == set(
+        rules.confirm.get(turn.noun, ())
+    ):
         return "confirm"
     informed = {slot for slot, _ in turn.acts.get("INFORM", ())} | set(turn.flags)
     if acts == {"INFORM"} and informed == set(before.asked):

@@ -308,11 +308,11 @@ UNSEEN_SCHEMAS: dict[str, Schema] = {
 
 def alternatives(value: str) -> tuple[str, ...]:
     """Return the small category that a value is of, such as the types of cars; () for others."""
-    return _CATEGORY_OF.get(value.lower(), ())
+    return _CATEGORY_OF.get(value, ())
 
 
 _CATEGORY_OF = {
-    value.lower(): slot.choices
+    value: slot.choices  # "regular" is a kind of show, "Regular" one of rides
     for schema in (*LONG_SCHEMAS.values(), *UNSEEN_SCHEMAS.values())
     for slot in schema.slots
     for value in slot.choices

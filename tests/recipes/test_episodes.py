@@ -176,7 +176,9 @@ def test_a_conversation_ends_before_an_offer_that_is_not_in_the_facts():
 
 
 def test_small_categories_change_within_their_kind():
-    assert "SUV" in alternatives("sedan")
+    assert "SUV" in alternatives("Sedan")
     assert "Dermatologist" not in alternatives("Full-size")
     assert alternatives("Lisbon") == ()
     assert alternatives("4") == ()
+    assert "Pool" not in alternatives("regular")  # a kind of show
+    assert "Pool" in alternatives("Regular")  # a kind of ride

@@ -8,7 +8,7 @@ import pytest
 
 from recipes.concierge.compose import fill_holes
 from recipes.concierge.episodes import Episode, Limits
-from recipes.concierge.longform import long_episode, rough_tokens
+from recipes.concierge.longform import in_asked_order, long_episode, rough_tokens
 from recipes.concierge.longform_phrases import EVERYTHING
 from recipes.concierge.lookups import lookup_episode
 
@@ -153,3 +153,20 @@ def test_going_through_all_records_leaves_none_out():
                 for name in told:
                     assert {w for n, w, _ in message.required if n == name and w} == asked
     assert kinds["each"] > 50
+
+
+def test_several_slots_are_told_in_the_order_in_which_they_are_asked():
+    seen = 0
+    for _, episode in EPISODES:
+        for question, answer in zip(episode.messages[1::2], episode.messages[2::2], strict=True):
+            if answer.kind == "multi":
+                told = [w for _, w, _ in answer.required if w]
+                assert told == in_asked_order(question.text, told)
+                seen += 1
+    assert seen > 10
+
+
+def test_the_asked_order_tells_slots_apart_that_contain_each_other():
+    question = "The origin airport, please. Then the price and the origin."
+    asked = in_asked_order(question, ["origin", "price", "origin airport"])
+    assert asked == ["origin airport", "price", "origin"]

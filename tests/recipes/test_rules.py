@@ -52,6 +52,13 @@ def test_rules_say_what_was_asked_said_and_confirmed():
     ]
 
 
+def test_rules_name_slots_in_the_order_in_which_they_are_said():
+    otherwise = {**CONFIRM, "text": "March 1st at 7:30 pm, March 1st, at Blue Door?"}
+    rules, _ = read_rules(cut_values(raw(ASKED, OFFER, BOOK, otherwise)).turns)
+    assert rules.confirm == {"restaurant": ("date", "time", "restaurant")}
+    assert kinds(ASKED, OFFER, BOOK, otherwise, BOOK, CONFIRM) == ["offer", "confirm", "confirm"]
+
+
 def test_turns_are_kept_up_to_the_first_that_suggests_other_slots():
     same = cut_values(raw(ASKED, OFFER, ANOTHER, SAME_SLOTS, BOOK, CONFIRM))
     other = cut_values(raw(ASKED, OFFER, ANOTHER, OTHER_SLOTS, BOOK, CONFIRM))
