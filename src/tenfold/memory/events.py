@@ -161,15 +161,20 @@ def clean_name(name: str, param: str) -> str:
     return name
 
 
-def clean_time(moment: datetime, param: str, now: datetime | None = None) -> datetime:
-    """The moment in UTC. Raises InvalidRequest without a time zone, or in the future."""
+def in_utc(moment: datetime, param: str) -> datetime:
+    """The moment in UTC. Raises InvalidRequest without a time zone."""
     if moment.tzinfo is None:
         raise InvalidRequest(
             f"{param} {moment.isoformat()} has no time zone",
             param=param,
             hint="2026-05-01T12:00:00+00:00, or datetime(..., tzinfo=UTC)",
         )
-    moment = moment.astimezone(UTC)
+    return moment.astimezone(UTC)
+
+
+def clean_time(moment: datetime, param: str, now: datetime | None = None) -> datetime:
+    """The moment in UTC. Raises InvalidRequest without a time zone, or in the future."""
+    moment = in_utc(moment, param)
     if moment > (now or datetime.now(UTC)) + AHEAD:
         raise InvalidRequest(
             f"{param} {moment.isoformat()} is in the future",

@@ -28,6 +28,7 @@ from tenfold.memory.sqlite import SqliteStore
 from tenfold.memory.store import Receipt, Selection, Status, Tenant
 
 CANDIDATES = 200  # of each kind: matches of words, nearest turns, nearest windows
+CATCH_UP = 64  # waiting events that a search derives first, about two seconds at most
 EXAMINED = 1000  # waiting events that an audit names
 EMBEDDERS: Mapping[str, Callable[[], Embedder | None]] = {
     "minilm": MiniLM,
@@ -41,7 +42,7 @@ class Memory:
     """What one member of a tenant remembers and may read; made by `open`.
 
     Adding is durable and found by its words at once. Vectors, facts and the rest follow: `derive`
-    makes them, and a search first derives what little may wait.
+    makes them; a search makes those of the few events that mostly wait, `facts` and `audit` all.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Memory:
         """The `k` readable events that answer the query best, each with the parts of its score."""
         if not query.strip():
             raise InvalidRequest("the query is empty", param="query")
-        self.derive()
+        self.derive(CATCH_UP)
         asked = read_query(query)
         vector = self._queries.vector(query) if self._queries is not None else None
         words = " ".join(asked.keywords)  # without stop words the text index finds better

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.errors import TenfoldError
-from tenfold.memory.events import Event, Kind, NewEvent, Scope
+from tenfold.memory.events import Event, Kind, NewEvent, Scope, in_utc
 
 Vectors = NDArray[np.float32]
 
@@ -29,7 +29,8 @@ class StoreError(TenfoldError):
 class Selection:
     """Which of a member's events are meant; what is left out does not restrict.
 
-    `as_of` goes back in time: events that were recorded and valid by then.
+    `as_of` goes back in time: events that were recorded and valid by then. Raises InvalidRequest
+    for a time without a zone.
     """
 
     ids: tuple[str, ...] = ()
@@ -41,6 +42,12 @@ class Selection:
     since: datetime | None = None  # valid_at, inclusive
     until: datetime | None = None  # valid_at, exclusive
     as_of: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for param in ("since", "until", "as_of"):
+            moment = getattr(self, param)
+            if moment is not None:
+                object.__setattr__(self, param, in_utc(moment, param))
 
     def is_everything(self) -> bool:
         """Whether nothing restricts it."""
@@ -213,6 +220,10 @@ class Tenant(Protocol):
         Raises InvalidRequest where the kind has vectors of another deriver: they do not compare,
         `rebuild` first. Vectors of erased events are left out.
         """
+        ...
+
+    def embedder(self) -> str:
+        """The deriver that the turns' vectors are of; "" where there are none yet."""
         ...
 
     def erase(self, selection: Selection) -> Receipt:

@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from tenfold import __version__
 from tenfold.search.llm import AsyncLLM
-from tenfold.server import about, errors
+from tenfold.server import about, errors, memory
 from tenfold.server.auth import ApiKeys
 from tenfold.server.body import json_route
 from tenfold.server.chat import chat_completion
@@ -58,6 +58,7 @@ def create_app(llm: AsyncLLM, settings: ServerSettings | None = None) -> FastAPI
     router = APIRouter(route_class=json_route(chosen))
     _generating(router, ctx)
     _describing(router, ctx)
+    memory.routes(router, ctx)
     app.include_router(router)
     _playground(app, chosen.static_folder or STATIC)
     app.openapi = _described(app, keys=bool(chosen.api_keys))  # type: ignore[method-assign]

@@ -27,6 +27,12 @@ def key_matches(given: str, keys: Sequence[str]) -> bool:
     return found
 
 
+def bearer(headers: Headers) -> str:
+    """The key of a request, "" where it has none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
 class ApiKeys:
     """ASGI middleware that lets nobody without a key through to protected paths."""
 
@@ -36,8 +42,8 @@ class ApiKeys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and protected(scope["path"]):
-            scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not key_matches(given.strip(), self.keys):
+            given = bearer(Headers(scope=scope))
+            if not key_matches(given, self.keys):
                 what = "is not known here" if given else "is missing"
                 failure = Failure(
                     401,

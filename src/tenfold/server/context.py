@@ -12,6 +12,7 @@ from tenfold.search.llm import AsyncLLM
 from tenfold.server.admission import Admission
 from tenfold.server.catalog import Catalog
 from tenfold.server.examples import read_examples
+from tenfold.server.memories import Memories
 from tenfold.server.metrics import Metrics
 from tenfold.server.settings import ServerSettings
 
@@ -28,6 +29,7 @@ class Context:
     admission: Admission
     metrics: Metrics
     preparing: ThreadPoolExecutor  # templates and tokenizers: not behind the embeddings' threads
+    memories: Memories | None = None
 
     @classmethod
     def of(cls, llm: AsyncLLM, settings: ServerSettings) -> Context:
@@ -41,7 +43,13 @@ class Context:
             admission=admission,
             metrics=Metrics(name, llm.stats, lambda: admission.waiting),
             preparing=ThreadPoolExecutor(2, thread_name_prefix="tenfold-prepare"),
+            memories=Memories(settings.memory, settings.max_waiting) if settings.memory else None,
         )
+
+    def close(self) -> None:
+        """Closes what requests opened; the model is its owner's."""
+        if self.memories is not None:
+            self.memories.close()
 
     async def prepare(self, work: Callable[[], T]) -> T:
         """Runs what would hold up the event loop: others are served meanwhile."""

@@ -27,6 +27,7 @@ from tenfold.errors import (
     TenfoldError,
     UnknownName,
 )
+from tenfold.memory.store import StoreError
 from tenfold.server.wire.errors import ErrorDetail, ErrorResponse, ErrorType
 
 log = logging.getLogger("tenfold.server")
@@ -123,6 +124,11 @@ def _tenfold(error: TenfoldError) -> Failure:
         # Its text may quote internals; the log has all of it.
         log.error("engine error", exc_info=error)
         return Failure(500, "the engine failed on this request (try again)", code="engine_error")
+    if isinstance(error, StoreError):
+        # Its text names files of this machine; the log has all of it.
+        log.error("memory error", exc_info=error)
+        message = "the memory cannot be used as it stands (the server's log says why)"
+        return Failure(503, message, code="memory_unavailable")
     log.error("unexpected error", exc_info=error)
     return Failure(500, "the server failed on this request", code="internal_error")
 

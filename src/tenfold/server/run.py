@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import uvicorn
 
@@ -149,11 +150,13 @@ def serve(
     Raises InvalidRequest as `build_server` does.
     """
     server = build_server(llm, settings, host=host, port=port, ready=ready)
+    app: Any = server.config.app
 
     async def until_stopped() -> None:
         try:
             await server.run_here()
         finally:
+            app.state.context.close()
             await llm.close()
 
     asyncio.run(until_stopped())

@@ -5,12 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenfold.errors import InvalidRequest
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _BEST: Mapping[str, Any] = {"strategy": "best_of_n", "n": 8}
+
+
+class Owner(NamedTuple):
+    """Whose memory: a member of a tenant."""
+
+    tenant: str = "default"
+    member: str = "me"
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySettings:
+    """Where memories are and which request may use whose. Raises InvalidRequest.
+
+    The holder of a key in `holders` is that member. Requests with another key, or without keys, are
+    of `owner`, or, with `trust_member_header`, of the member of its tenant whom X-Tenfold-Member
+    names: for a gateway that has checked who its users are.
+    """
+
+    folder: Path
+    embedder: str = "minilm"
+    owner: Owner = field(default_factory=Owner)
+    holders: Mapping[str, Owner] = field(default_factory=dict)  # API key: whose it is
+    trust_member_header: bool = False
+
+    def __post_init__(self) -> None:
+        for owner in (self.owner, *self.holders.values()):
+            if not owner.tenant or not owner.member:
+                raise InvalidRequest("tenant and member need names", param="memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +59,7 @@ class ServerSettings:
     examples: tuple[Mapping[str, Any], ...] = ()  # for the playground; (): the model folder's own
     default_reward: str = "logprob"
     static_folder: Path | None = None  # None: the playground inside the package, if it is there
+    memory: MemorySettings | None = None  # None: no memory
     # Limits on one request.
     max_body_bytes: int = 4 * 1024 * 1024
     body_timeout_s: float = 30.0  # a client that sends half a body is let go
@@ -65,3 +94,15 @@ class ServerSettings:
             raise InvalidRequest("an API key must not be empty", param="api_keys")
         if any("@" in name or not name for name in self.presets):
             raise InvalidRequest("a preset's name must not be empty or hold '@'", param="presets")
+        if self.memory is not None:
+            self._check_holders(self.memory)
+
+    def _check_holders(self, memory: MemorySettings) -> None:
+        if set(memory.holders) - set(self.api_keys):
+            raise InvalidRequest("a memory's holder has a key that opens nothing", param="api_keys")
+        if len(set(self.api_keys) - set(memory.holders)) > 1:
+            raise InvalidRequest(
+                "several API keys would share one memory",
+                param="api_keys",
+                hint="say in memory.holders whose they are",
+            )

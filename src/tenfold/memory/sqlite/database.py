@@ -15,6 +15,7 @@ from tenfold.memory.sqlite.raw import RawFiles
 from tenfold.memory.sqlite.schema import APPLICATION, TABLES, VERSION
 from tenfold.memory.store import StoreError
 
+PRIVATE = 0o600
 PATIENCE = 30.0  # seconds to wait for another process's lock
 
 
@@ -110,6 +111,7 @@ def create(path: Path) -> None:
     """Makes an empty memory there, whole or not at all; does nothing if another was faster."""
     half = path.with_name(f".{path.name}.{new_id()}")
     try:
+        half.touch(mode=PRIVATE)  # what SQLite puts beside a file has the file's mode
         with explained(path):
             db = sqlite3.connect(half, isolation_level=None)
             try:

@@ -226,6 +226,12 @@ def rebuild(db: sqlite3.Connection) -> None:
     )
 
 
+def embedder(db: sqlite3.Connection) -> str:
+    """See `Tenant.embedder`."""
+    rows = db.execute("SELECT deriver FROM spaces WHERE kind = 'turn'")
+    return "".join(name for (name,) in rows)
+
+
 def derivers(db: sqlite3.Connection) -> dict[str, str]:
     """Name and version of what derived something that is there."""
     names = db.execute("SELECT deriver FROM derived UNION SELECT deriver FROM spaces").fetchall()

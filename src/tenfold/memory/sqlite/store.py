@@ -66,7 +66,7 @@ class SqliteStore:
             self._open.clear()
 
     def _make(self, path: Path) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # memories are nobody else's
         create(path)
 
 

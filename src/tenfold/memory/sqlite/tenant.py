@@ -141,6 +141,10 @@ class SqliteTenant:
         with self.database.writing() as db:
             derivations.put_vectors(db, deriver, kind, ids, vectors, self._handed_out)
 
+    def embedder(self) -> str:
+        with self.database.reading() as db:
+            return derivations.embedder(db)
+
     def erase(self, selection: Selection) -> Receipt:
         return self.erase_as(_TENANT, selection)
 

@@ -1,0 +1,253 @@
+"""`tenfold memory`: remember, find, look back, forget."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tenfold.cli import memory_options as o
+from tenfold.cli import memory_upkeep as upkeep
+from tenfold.cli.arguments import AsJson
+from tenfold.cli.output import notes, printable, write_json, write_line
+from tenfold.errors import InvalidRequest
+
+app = typer.Typer(help="Remember what was said, find it again, erase it for good.")
+
+FOLDER = Path(o.FOLDER)
+
+
+@app.command()
+def add(
+    text: Annotated[str | None, typer.Argument(help="what was said; none: standard input")] = None,
+    messages: Annotated[
+        Path | None, typer.Option("--messages", help="JSON list of chat messages; - is stdin")
+    ] = None,
+    role: Annotated[str, typer.Option(help="user, assistant, tool, ...")] = "user",
+    subject: o.Subject = "",
+    to: Annotated[str, typer.Option(help="whom it was said to")] = "",
+    conversation: Annotated[str, typer.Option(help="the conversation it belongs to")] = "",
+    scope: o.ScopeName = "private",
+    kind: Annotated[str, typer.Option(help="observation, tool or feedback")] = "observation",
+    valid_at: Annotated[str, typer.Option(help="when it was said; default: now")] = "",
+    key: Annotated[str, typer.Option(help="the same key again adds nothing")] = "",
+    folder: o.Folder = FOLDER,
+    tenant: o.Tenant = "default",
+    member: o.Member = "me",
+    as_json: AsJson = False,
+) -> None:
+    """Remember a text, or a list of messages; prints ids."""
+    from tenfold.memory.events import Scope
+    from tenfold.memory.memory import as_json as plain
+
+    fields: dict[str, Any] = {
+        "subject": subject,
+        "to": to,
+        "scope": Scope(scope),
+        "valid_at": o.local_time(valid_at, "--valid-at"),
+    }
+    if messages is not None:
+        if text is not None or key or role != "user" or kind != "observation":
+            raise InvalidRequest("--messages brings its own texts, roles and kinds", param="text")
+        if not conversation:
+            raise InvalidRequest("--messages needs --conversation NAME", param="--conversation")
+        chat = o.read_messages(messages)
+        with o.Place(folder, tenant, member).opened(create=True) as memory:
+            events = memory.add_messages(chat, conversation=conversation, **fields)
+    else:
+        said = o.read_text(Path("-")).strip("\r\n") if text is None else text
+        fields |= {"role": role, "conversation": conversation, "key": key, "kind": kind}
+        with o.Place(folder, tenant, member).opened(create=True) as memory:
+            events = [memory.add(said, **fields)]
+    for event in events:
+        if as_json:
+            write_line(plain(event))
+        else:
+            sys.stdout.write(event.id + "\n")
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="what is looked for")],
+    k: Annotated[int, typer.Option("--k", min=1, help="how many at most")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="what makes each score")] = False,
+    conversation: o.Conversation = "",
+    subject: o.Subject = "",
+    author: o.Author = "",
+    kind: o.Kinds = None,
+    since: o.Since = "",
+    until: o.Until = "",
+    as_of: o.AsOf = "",
+    folder: o.Folder = FOLDER,
+    tenant: o.Tenant = "default",
+    member: o.Member = "me",
+    embedder: o.EmbedderName = "minilm",
+    as_json: AsJson = False,
+) -> None:
+    """Find what answers a query, best first."""
+    from tenfold.cli.memory_display import show_hits
+    from tenfold.memory.memory import as_json as plain
+
+    meant = o.selection(
+        conversation=conversation,
+        subject=subject,
+        author=author,
+        kinds=kind,
+        since=since,
+        until=until,
+        as_of=as_of,
+    )
+    with o.Place(folder, tenant, member).opened(embedder) as memory:
+        memory.derive()  # a command has no server behind it that does so meanwhile
+        hits = memory.search(query, k, meant)
+    if as_json:
+        for hit in hits:
+            write_line({"score": hit.score, "event": plain(hit.event), "parts": dict(hit.parts)})
+    elif hits:
+        show_hits(hits, explain=explain)
+    else:
+        notes().print("nothing was found")
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=0, help="the newest so many; 0: all")] = 50,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="this event; repeatable")] = None,
+    conversation: o.Conversation = "",
+    subject: o.Subject = "",
+    author: o.Author = "",
+    kind: o.Kinds = None,
+    since: o.Since = "",
+    until: o.Until = "",
+    as_of: o.AsOf = "",
+    folder: o.Folder = FOLDER,
+    tenant: o.Tenant = "default",
+    member: o.Member = "me",
+    as_json: AsJson = False,
+) -> None:
+    """Show what was recorded, in its order."""
+    from tenfold.cli.memory_display import show_event
+    from tenfold.memory.memory import as_json as plain
+
+    meant = o.selection(
+        ids=ids,
+        conversation=conversation,
+        subject=subject,
+        author=author,
+        kinds=kind,
+        since=since,
+        until=until,
+        as_of=as_of,
+    )
+    show = (lambda event: write_line(plain(event))) if as_json else show_event
+    nothing = True
+    with o.Place(folder, tenant, member).opened() as memory:
+        for event in memory.history(meant, limit):
+            show(event)
+            nothing = False
+    if nothing and not as_json:
+        notes().print("there is nothing to show")
+
+
+@app.command()
+def facts(
+    subject: Annotated[str, typer.Argument(help="of whom; none: of all")] = "",
+    valid: Annotated[str, typer.Option(help="what held at this time; default: now")] = "",
+    recorded: Annotated[str, typer.Option(help="what was known at this time")] = "",
+    folder: o.Folder = FOLDER,
+    tenant: o.Tenant = "default",
+    member: o.Member = "me",
+    embedder: o.EmbedderName = "minilm",
+    as_json: AsJson = False,
+) -> None:
+    """Show what is believed, or was at a time."""
+    from tenfold.cli.memory_display import fact_json, show_facts
+
+    when = o.local_time(valid, "--valid"), o.local_time(recorded, "--recorded")
+    with o.Place(folder, tenant, member).opened(embedder) as memory:
+        found = memory.facts(subject, valid=when[0], recorded=when[1])
+    if as_json:
+        for fact in found:
+            write_line(fact_json(fact))
+    elif found:
+        show_facts(found)
+    else:
+        what = f" of {printable(subject)}" if subject else ""
+        notes().print(f"nothing is believed{what}", markup=False)
+
+
+@app.command()
+def export(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="a new file; none: standard output")
+    ] = None,
+    conversation: o.Conversation = "",
+    subject: o.Subject = "",
+    author: o.Author = "",
+    since: o.Since = "",
+    until: o.Until = "",
+    folder: o.Folder = FOLDER,
+    tenant: o.Tenant = "default",
+    member: o.Member = "me",
+) -> None:
+    """Write events as JSON lines."""
+    meant = o.selection(
+        conversation=conversation, subject=subject, author=author, since=since, until=until
+    )
+    with o.Place(folder, tenant, member).opened() as memory:
+        if out is None:
+            count = memory.export(sys.stdout, meant)
+        else:
+            try:
+                with out.open("x", encoding="utf-8") as file:
+                    count = memory.export(file, meant)
+            except OSError as e:
+                raise InvalidRequest(f"{out} cannot be written: {e}", param="--out") from None
+    notes().print(f"{count} events were written")
+
+
+@app.command("import")
+def load(
+    file: Annotated[Path, typer.Argument(help="JSON lines that `export` wrote; - is stdin")],
+    folder: o.Folder = FOLDER,
+    tenant: o.Tenant = "default",
+    member: o.Member = "me",
+    as_json: AsJson = False,
+) -> None:
+    """Remember what `export` wrote; again adds nothing twice."""
+    lines = o.read_text(file).rstrip("\n").split("\n")
+    if lines == [""]:
+        raise InvalidRequest(f"{file} is empty", param="file")
+    with o.Place(folder, tenant, member).opened(create=True) as memory:
+        events = memory.load(lines)
+    if as_json:
+        write_json({"events": len(events)})
+    else:
+        sys.stdout.write(f"{len(events)} events are remembered\n")
+
+
+@app.command()
+def serve(
+    folder: o.Folder = FOLDER,
+    tenant: o.Tenant = "default",
+    member: o.Member = "me",
+    embedder: o.EmbedderName = "minilm",
+) -> None:
+    """Offer the memory to an assistant over MCP (stdio)."""
+    from tenfold.server.mcp import serve as serve_mcp
+
+    with o.Place(folder, tenant, member).opened(embedder, create=True) as memory:
+        serve_mcp(memory)
+
+
+for work in (
+    upkeep.erase,
+    upkeep.audit,
+    upkeep.status,
+    upkeep.rebuild,
+    upkeep.grant,
+    upkeep.revoke,
+):
+    app.command()(work)

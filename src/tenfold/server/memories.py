@@ -1,0 +1,117 @@
+"""The memories that a server works on, and whose a request may use.
+
+The API key decides tenant and member; a header names the member only where the operator trusts
+whoever sends it. All work is done by one thread of its own: deriving is not for two at once, and
+the event loop and the engine go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+from urllib.parse import unquote
+
+from starlette.datastructures import Headers
+
+from tenfold.errors import InvalidRequest, TenfoldError
+from tenfold.memory.events import clean_name
+from tenfold.memory.memory import CATCH_UP, Memory, named_embedder
+from tenfold.server.admission import Admission
+from tenfold.server.auth import bearer
+from tenfold.server.errors import Refusal
+from tenfold.server.settings import MemorySettings, Owner
+
+log = logging.getLogger("tenfold.server")
+MEMBER = "X-Tenfold-Member"
+T = TypeVar("T")
+
+
+class Memories:
+    """The tenants' memories of one server, and the thread that works on them.
+
+    Raises InvalidRequest for an unknown embedder, MissingExtra for one that is not installed,
+    StoreError for a folder that cannot be used: at the start, not at the first request.
+    """
+
+    def __init__(self, settings: MemorySettings, max_waiting: int) -> None:
+        self._folder = settings.folder
+        self._embedder = named_embedder(settings.embedder)
+        self._open: dict[str, Memory] = {}
+        self._admission = Admission(1, max_waiting)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tenfold-memory")
+        self._deriving: set[str] = set()  # tenants with a slice of work in the queue
+        self._of(settings.owner)
+
+    def _of(self, owner: Owner) -> Memory:
+        if owner.tenant not in self._open:
+            self._open[owner.tenant] = Memory.open(
+                self._folder, tenant=owner.tenant, member=owner.member, embedder=self._embedder
+            )
+        return self._open[owner.tenant].of(owner.member)
+
+    async def run(self, owner: Owner, work: Callable[[Memory], T], seconds: float) -> T:
+        """The result of work on an owner's memory. Raises Overloaded, DeadlineExceeded."""
+        async with self._admission.place(seconds):
+            loop = asyncio.get_running_loop()
+            result = await loop.run_in_executor(self._thread, lambda: work(self._of(owner)))
+        self._derive_later(owner)
+        return result
+
+    def _derive_later(self, owner: Owner) -> None:
+        """Derives what waits, a slice at a time: requests that come meanwhile go in between."""
+        if owner.tenant not in self._deriving:
+            self._deriving.add(owner.tenant)
+            try:
+                self._thread.submit(self._derive, owner)
+            except RuntimeError:  # the server is stopping; what waits is derived next time
+                self._deriving.discard(owner.tenant)
+
+    def _derive(self, owner: Owner) -> None:
+        try:
+            more = self._of(owner).derive(CATCH_UP) == CATCH_UP
+        except TenfoldError as error:
+            more = False  # a request that needs it meets the same error and is told
+            log.warning("memories of tenant %r are not derived: %s", owner.tenant, error.message)
+        self._deriving.discard(owner.tenant)
+        if more:
+            self._derive_later(owner)
+
+    def close(self) -> None:
+        """Waits for what is being done and closes the files; harmless when called twice."""
+        self._thread.shutdown(cancel_futures=True)
+        for memory in self._open.values():
+            memory.close()
+
+
+def owner_of(memory: MemorySettings, headers: Headers) -> Owner:
+    """Whose memory a request is about. Raises Refusal where that is not beyond doubt.
+
+    The holder of a named key is who the key says; the header is heard from others, if at all.
+    """
+    given = bearer(headers)
+    owner, named = memory.owner, False
+    for key, holder in memory.holders.items():
+        if hmac.compare_digest(given.encode(), key.encode()):
+            owner, named = holder, True
+    said = headers.get(MEMBER)
+    if said is not None and (named or not memory.trust_member_header):
+        raise Refusal(
+            403,
+            f"{MEMBER} is not trusted here (leave it out: the API key says who you are)",
+            param=MEMBER,
+            code="member_not_trusted",
+        )
+    if named or not memory.trust_member_header:
+        return owner
+    if not said:
+        raise Refusal(
+            400, f"{MEMBER} is missing (name the member there)", param=MEMBER, code="member_missing"
+        )
+    try:
+        return Owner(owner.tenant, clean_name(unquote(said, errors="strict"), MEMBER))
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{MEMBER} is not UTF-8, percent-encoded", param=MEMBER) from None

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenfold.cli.main import main
+from tenfold.errors import InvalidRequest
+from tenfold.memory.memory import Memory
+
+KETTLE = "We bought a red kettle on Tuesday."
+BOATS = "My sister paints boats in the harbour."
+HOME = "I live in Porto."
+
+
+class Shell:
+    """Runs `tenfold memory` in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys = capsys
+        self._patch = monkeypatch
+        self.err = ""
+
+    def __call__(self, *argv: str, stdin: str = "", code: int = 0) -> str:
+        self._patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        try:
+            main(["memory", *argv])
+            ended = 0
+        except SystemExit as e:
+            ended = int(e.code or 0)
+        out, self.err = self._capsys.readouterr()
+        assert ended == code, (out, self.err)
+        return out
+
+    def json(self, *argv: str, stdin: str = "") -> Any:
+        return json.loads(self(*argv, "--json", stdin=stdin))
+
+    def lines(self, *argv: str) -> list[Any]:
+        return [json.loads(line) for line in self(*argv, "--json").splitlines()]
+
+
+@pytest.fixture
+def sh(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Shell:
+    monkeypatch.setenv("TENFOLD_MEMORY", str(tmp_path / "memories"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(capsys, monkeypatch)
+
+
+def words(*argv: str) -> list[str]:
+    return [*argv, "--embedder", "words"]
+
+
+def test_what_is_added_is_found_verbatim_and_shown_in_history(sh: Shell) -> None:
+    ids = [sh("add", text, "--conversation", "tea").strip() for text in (KETTLE, BOATS)]
+    hits = sh.lines(*words("search", "what does the sister paint?"))
+    assert hits[0]["event"]["text"] == BOATS
+    assert hits[0]["event"]["id"] == ids[1]
+    assert sum(hits[0]["parts"].values()) == pytest.approx(hits[0]["score"])
+    assert datetime.fromisoformat(hits[0]["event"]["recorded_at"]).tzinfo is not None
+    shown = sh("history", "--conversation", "tea")
+    assert shown.index(ids[0]) < shown.index(KETTLE) < shown.index(ids[1]) < shown.index(BOATS)
+    assert [e["id"] for e in sh.lines("history", "--limit", "1")] == ids[1:]
+    assert [e["id"] for e in sh.lines("history", "--id", ids[0])] == ids[:1]
+
+
+def test_an_explanation_adds_up_to_the_scores(sh: Shell) -> None:
+    for text in (KETTLE, BOATS):
+        sh("add", text)
+    out = sh(*words("search", "red kettle boats", "--explain"))
+    rows = {row[0]: row[1:] for line in out.splitlines() if (row := line.split())}
+    table = dict(list(rows.items())[list(rows).index("reason") + 1 :])
+    scores = table.pop("score")
+    assert [rows["1."][0], rows["2."][0]] == scores
+    assert {"lexical", "covered_around"} <= set(table)
+    for i, score in enumerate(scores):
+        parts = [float(row[i]) for row in table.values() if row[i] != "-"]
+        assert sum(parts) == pytest.approx(float(score), abs=0.001 * len(parts))
+
+
+def test_text_comes_from_standard_input_too(sh: Shell) -> None:
+    event = sh.json("add", "--subject", "ada", "--scope", "shared", stdin="zwei\nZeilen é\n")
+    assert (event["text"], event["subject"], event["scope"]) == ("zwei\nZeilen é", "ada", "shared")
+    sh("add", stdin="\n", code=2)
+    assert "text is empty" in sh.err
+
+
+def test_messages_become_events_of_a_conversation(sh: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": HOME},
+        {"role": "assistant", "content": [{"type": "text", "text": "Noted."}]},
+    ]
+    file.write_text(json.dumps(chat))
+    added = sh("add", "--messages", str(file), "--conversation", "tea").split()
+    events = sh.lines("history")
+    assert [e["id"] for e in events] == added
+    assert [(e["role"], e["text"]) for e in events] == [("user", HOME), ("assistant", "Noted.")]
+    file.write_text('{"role": "user"}')
+    sh("add", "--messages", str(file), "--conversation", "tea", code=2)
+    assert "no list of messages" in sh.err
+    sh("add", "--messages", str(file), code=2)
+    assert "--conversation" in sh.err
+    sh("add", "text", "--messages", str(file), "--conversation", "tea", code=2)
+    assert "brings its own" in sh.err
+
+
+def test_a_key_adds_once_and_times_without_a_zone_are_local(sh: Shell) -> None:
+    first = sh("add", KETTLE, "--key", "k1", "--valid-at", "2026-05-01T10:00")
+    assert sh("add", KETTLE, "--key", "k1", "--valid-at", "2026-05-01T10:00") == first
+    (event,) = sh.lines("history")
+    said = datetime.fromisoformat(event["valid_at"])
+    assert said == datetime(2026, 5, 1, 10).astimezone()
+    assert "2026-05-01 10:00" in sh("history")
+    assert sh.lines("history", "--until", "2026-05-01T10:00") == []
+    assert len(sh.lines("history", "--since", "2026-05-01T10:00")) == 1
+
+
+def test_nothing_found_is_said(sh: Shell) -> None:
+    sh("add", KETTLE)
+    assert sh(*words("search", "kettle", "--author", "bob")) == ""
+    assert "nothing was found" in sh.err
+    assert sh("history", "--subject", "bob") == ""
+    assert "nothing to show" in sh.err
+    assert sh(*words("facts", "bob")) == ""
+    assert "nothing is believed of bob" in sh.err
+    assert sh(*words("facts", "[/bold]")) == ""
+    assert "nothing is believed of [/bold]" in sh.err
+
+
+def test_facts_are_shown_as_they_were_at_a_time(sh: Shell) -> None:
+    sh("add", HOME, "--valid-at", "2026-03-01")
+    sh("add", "I live in Lyon.", "--valid-at", "2026-05-01")
+    now, then = sh(*words("facts", "me")), sh(*words("facts", "me", "--valid", "2026-04-01"))
+    assert "Lyon" in now
+    assert "Porto" not in now
+    assert "Porto" in then
+    assert "Lyon" not in then
+    (fact,) = sh.lines(*words("facts"))
+    assert (fact["predicate"], fact["object"], fact["valid_to"]) == ("lives in", "Lyon", None)
+
+
+def test_members_and_tenants_do_not_see_each_other(sh: Shell) -> None:
+    sh("add", KETTLE, "--member", "ada")
+    sh("add", BOATS, "--member", "ada", "--scope", "shared")
+    assert [e["text"] for e in sh.lines("history", "--member", "bob")] == [BOATS]
+    sh("history", "--tenant", "other", code=2)
+    assert "no memory of tenant 'other'" in sh.err
+
+
+def test_a_team_is_granted_and_revoked(sh: Shell) -> None:
+    sh("add", KETTLE, "--member", "ada", "--scope", "team:crew", code=2)
+    sh("grant", "ada", "crew")
+    sh("add", KETTLE, "--member", "ada", "--scope", "team:crew")
+    assert sh.lines("history", "--member", "bob") == []
+    sh("grant", "bob", "crew")
+    assert len(sh.lines("history", "--member", "bob")) == 1
+    sh("revoke", "bob", "crew")
+    assert sh.lines("history", "--member", "bob") == []
+
+
+def test_erasing_needs_to_be_told_what_and_a_yes(sh: Shell) -> None:
+    sh("add", BOATS, "--conversation", "tea")
+    sh("erase", "--yes", code=2)
+    assert "nothing says what to erase" in sh.err
+    for answer, code, said in (("", 2, "nobody said yes"), ("n\n", 1, "nothing was erased")):
+        sh("erase", "--conversation", "tea", stdin=answer, code=code)
+        assert "Erase 1 event of me" in sh.err
+        assert said in sh.err
+        assert len(sh.lines("history")) == 1
+    assert "erased 1 event," in sh("erase", "--conversation", "tea", stdin="y\n")
+    assert sh.lines("history") == []
+    sh("erase", "--conversation", "tea", "--yes", code=2)
+    assert "no event that can be erased" in sh.err
+
+
+def test_an_erasure_is_verified_and_what_is_left_is_an_error(sh: Shell) -> None:
+    sh("add", BOATS, "--conversation", "tea")
+    sh("add", KETTLE)
+    sh(*words("search", "boats"))
+    erased = sh.json("erase", "--conversation", "tea", "--yes", "--verify", "harbour")
+    assert erased["residue"] == []
+    assert erased["receipt"]["events"] == 1
+    assert erased["receipt"]["selection"] == {"conversation": "given"}
+    sh("add", BOATS, "--conversation", "tea")
+    out = sh(
+        "erase", "--conversation", "tea", "-y", "--verify", "harbour", "--verify", "kettle", code=1
+    )
+    assert "word 2 is still in: table events" in out
+    assert "word 1" not in out
+    assert "kettle" not in out
+
+
+def test_a_person_is_erased_from_every_members_memory(sh: Shell) -> None:
+    sh("add", BOATS, "--member", "ada", "--subject", "carol")
+    sh("add", KETTLE, "--member", "bob", "--subject", "carol")
+    sh("erase", "--subject", "carol", "--yes", code=2)
+    out = sh("erase", "--subject", "carol", "--all-members", "--yes", "--verify", "kettle")
+    assert "erased 2 events" in out
+    assert "none of the words is left" in out
+
+
+def test_what_was_exported_is_imported_once(sh: Shell, tmp_path: Path) -> None:
+    for text in (KETTLE, BOATS):
+        sh("add", text, "--conversation", "tea", "--valid-at", "2026-05-01")
+    file = tmp_path / "out.jsonl"
+    sh("export", "--out", str(file))
+    assert "2 events" in sh.err
+    assert file.read_text() == sh("export")
+    sh("export", "--out", str(file), code=2)
+    for _ in range(2):
+        assert "2 events" in sh("import", str(file), "--tenant", "copy")
+    before, after = sh.lines("history"), sh.lines("history", "--tenant", "copy")
+    same = ("text", "conversation", "valid_at", "role", "subject")
+    assert [[e[k] for k in same] for e in after] == [[e[k] for k in same] for e in before]
+    sh("import", "-", "--tenant", "copy", stdin='{"text": "a"}\n{\n', code=2)
+    assert "line 2" in sh.err
+    assert len(sh.lines("history", "--tenant", "copy")) == 2
+
+
+def test_audit_status_and_rebuild_tell_numbers(sh: Shell) -> None:
+    sh("add", "My key is sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD")
+    sh("add", "thanks!")
+    assert sh.json("status")["waiting"] == 2
+    report = sh.json(*words("audit"))
+    assert (report["events"], report["empty_talk"]["count"], len(report["secrets"])) == (2, 1, 1)
+    assert "50.0% of them are junk" in sh(*words("audit"))
+    assert "sk-proj" not in sh(*words("audit"))
+    assert sh.json("status")["waiting"] == 0
+    assert sh.json("rebuild", "--embedder", "none")["derivers"].get("hashed-words-512") is None
+    assert "2 events, 0 waiting" in sh(*words("rebuild"))
+
+
+def test_another_embedder_is_refused_until_the_memory_is_rebuilt(sh: Shell, tmp_path: Path) -> None:
+    from tenfold.memory.embedding import HashedWords
+
+    sh("add", KETTLE)
+    folder = tmp_path / "memories"
+    memory = Memory.open(folder, embedder=HashedWords(64))
+    memory.derive()
+    memory.close()
+    sh("add", BOATS)
+    sh(*words("search", "boats"), code=2)
+    assert "rebuild the memory" in sh.err
+    assert sh.json("status")["failed"] == 0
+    sh(*words("rebuild"))
+    assert sh.lines(*words("search", "boats"))[0]["event"]["text"] == BOATS
+
+
+def test_stored_text_cannot_steer_the_terminal(sh: Shell) -> None:
+    sh("add", "a\x1b[2Jb", "--conversation", "[bold]tea[/bold]")
+    out = sh("history")
+    assert "\x1b" not in out
+    assert "[bold]tea[/bold]" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["status"], "no memory of tenant 'default'"),
+        (["ad"], "see `tenfold memory --help`"),
+        ([], "see `tenfold memory --help`"),
+        (["add", "x", "--scope", "everyone"], "there is no scope"),
+        (["add", "x", "--kind", "dream"], "kind"),
+        (["add", "x", "--valid-at", "soon"], "is no time"),
+        (["add", "x", "--valid-at", "2999-01-01"], "in the future"),
+        (["search", "x", "--embedder", "magic"], "no embedder"),
+        (["search", "x", "--kind", "observatio"], "did you mean 'observation'"),
+        (["history", "--id", "1"], "no event id"),
+        (["import", "/no/such/file"], "cannot be read"),
+        (["add", "--messages", "/no/such/file", "--conversation", "c"], "cannot be read"),
+    ],
+)
+def test_bad_options_are_one_line(sh: Shell, argv: list[str], said: str) -> None:
+    sh(*argv, code=2)
+    assert said in sh.err
+    assert sh.err.count("\n") == 1
+
+
+def test_serve_reads_whose_keys_open_which_memory(tmp_path: Path) -> None:
+    from tenfold.cli.serve import _memory
+    from tenfold.server.settings import Owner
+
+    file = tmp_path / "keys.json"
+    file.write_text('{"ada": "k1", "acme/bob/x": "k2"}')
+    kept = _memory(tmp_path, "words", "home", file, trust=True)
+    assert kept is not None
+    assert kept.owner == Owner("home", "me")
+    assert kept.holders == {"k1": Owner("home", "ada"), "k2": Owner("acme", "bob/x")}
+    assert kept.trust_member_header
+    assert _memory(None, "words", "home", None, trust=False) is None
+    for text in ('{"ada": "k1", "bob": "k1"}', '{"ada": " "}', '{"ada": 1}', "[]", "{"):
+        file.write_text(text)
+        with pytest.raises(InvalidRequest):
+            _memory(tmp_path, "words", "home", file, trust=False)
+    with pytest.raises(InvalidRequest, match="no memory to open"):
+        _memory(None, "words", "home", file, trust=False)
