@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 import sqlite3
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from tenfold.cli.benchmarks.memory_locomo import (
+    CATEGORIES,
+    Conversation,
+    Question,
+    interval,
+    load,
+)
 from tenfold.memory.embedding import Embedder, MiniLM
-from tenfold.memory.events import SHARED, Event, Kind
+from tenfold.memory.events import Event
 from tenfold.memory.features import FEATURES, features
 from tenfold.memory.fusion import Judged, fit
 from tenfold.memory.query import Query, read_query
 from tenfold.memory.retrieval import POOL, Fixed, Ranker, Weighted, rank
 from tenfold.memory.store import Found, Vectors
 
-CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 KS = (5, 10, 20, 50)
 # Features by what they are about, in the order in which they are added one by one.
 LEVERS = {
@@ -44,54 +48,6 @@ LEVERS = {
     "+ named times": ["in_time", "soon_after"],
 }
 CACHE = Path.home() / ".cache" / "tenfold" / "locomo"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    text: str
-    category: int
-    evidence: tuple[str, ...]  # ids of turns
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    name: str
-    turns: tuple[Event, ...]
-    questions: tuple[Question, ...]
-
-
-def load(path: Path) -> list[Conversation]:
-    """The conversations of a LoCoMo file; questions without known evidence are left out."""
-    return [_conversation(sample) for sample in json.loads(path.read_text(encoding="utf-8"))]
-
-
-def _conversation(sample: dict) -> Conversation:
-    talk, name = sample["conversation"], sample["sample_id"]
-    sessions = [k for k, v in talk.items() if re.fullmatch(r"session_\d+", k) and v]
-    turns: list[Event] = []
-    for session in sorted(sessions, key=lambda k: int(k.split("_")[1])):
-        when = datetime.strptime(talk[f"{session}_date_time"], "%I:%M %p on %d %B, %Y")
-        turns += [_turn(t, name, when.replace(tzinfo=UTC), len(turns) + i)
-                  for i, t in enumerate(talk[session], 1)]  # fmt: skip
-    known = {t.id for t in turns}
-    questions = []
-    for asked in sample["qa"]:
-        named = {f"D{int(s)}:{int(t)}" for e in asked["evidence"]
-                 for s, t in re.findall(r"D:?(\d+):(\d+)", e)}  # fmt: skip
-        if evidence := tuple(sorted(named & known)):
-            questions.append(Question(asked["question"], asked["category"], evidence))
-    return Conversation(name, tuple(turns), tuple(questions))
-
-
-def _turn(turn: dict, conversation: str, when: datetime, place: int) -> Event:
-    text = f"{turn['speaker']}: {turn['text']}"
-    if caption := turn.get("blip_caption"):
-        text += f" [image: {caption}]"
-    return Event(
-        id=turn["dia_id"], author=turn["speaker"], role="user", text=text,
-        subject=turn["speaker"], to="", conversation=conversation, sequence=place,
-        kind=Kind.OBSERVATION, scope=SHARED, valid_at=when, recorded_at=when,
-    )  # fmt: skip
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
@@ -215,14 +171,6 @@ def learnt(asked: Sequence[Asked], names: Collection[str] = FEATURES) -> list[We
                   for a in asked if a.conversation != held_out]  # fmt: skip
         rankers.append(Weighted(fit(others), name=f"without {held_out}"))
     return rankers
-
-
-def interval(gains: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
-    """95 % limits of the mean gain per question, by paired bootstrap over questions."""
-    rng = np.random.default_rng(0)
-    means = [gains[rng.integers(0, len(gains), len(gains))].mean() for _ in range(resamples)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def table(asked: Sequence[Asked], runs: Sequence[Run]) -> str:

@@ -11,8 +11,9 @@ from tenfold.memory.decay import HalfLives
 from tenfold.memory.derive import DERIVERS
 from tenfold.memory.deriving import BATCH, Deriving
 from tenfold.memory.embedding import HashedWords
-from tenfold.memory.events import SHARED, Kind, NewEvent
-from tenfold.memory.memory import CATCH_UP, Memory
+from tenfold.memory.events import LONGEST_TEXT, SHARED, Kind, NewEvent
+from tenfold.memory.memory import CATCH_UP, Memory, _faded
+from tenfold.memory.retrieval import Hit
 from tenfold.memory.store import Selection
 
 TALK = (
@@ -100,15 +101,13 @@ def test_erasing_takes_the_recalls_and_facts_along(ada):
     assert ada.audit().duplicates == ()
 
 
-def test_restatements_are_found_across_batches_and_restarts(tenant):
+def test_restatements_are_found_by_the_audit_and_packed_once(tenant):
     memory = memory_of(tenant)
     first = memory.add("The green door is at the back.")
-    memory.derive()
-    later = memory_of(tenant)
-    again = later.add("the green door is at the back")
-    later.derive()
-    rows = list(tenant.member("ada").derived("duplicate"))
-    assert [set(row.events) for row in rows] == [{first.id, again.id}]
+    again = memory.add("the green door is at the back")
+    assert [(p.event, p.of) for p in memory.audit().duplicates] == [(again.id, first.id)]
+    packed = memory.recall("green door", 400, lambda text: len(text.split()))
+    assert len(packed.citations) == 1
 
 
 class Failing(HashedWords):
@@ -253,13 +252,11 @@ def test_without_vectors_words_still_find(tmp_path):
 
 def test_another_embedder_is_refused_until_the_memory_is_rebuilt(ada, tenant):
     ada.derive()
-    for embedder in (HashedWords(64), None):
-        other = Memory(tenant, "ada", embedder=embedder)
-        with pytest.raises(InvalidRequest, match="hashed-words-512") as caught:
-            other.search("kettle")
-        assert caught.value.param == "embedder"
-        assert other.status().failed == 0
     other = Memory(tenant, "ada", embedder=HashedWords(64))
+    with pytest.raises(InvalidRequest, match="hashed-words-512") as caught:
+        other.search("kettle")
+    assert caught.value.param == "embedder"
+    assert other.status().failed == 0
     other.rebuild()
     assert tenant.embedder() == "hashed-words-64/1"
     assert texts(other.search("red kettle", 1)) == [TALK[3]]
@@ -284,3 +281,76 @@ def test_files_are_for_their_owner_alone(tmp_path):
     memory.add("Quiet.")
     for path in [tmp_path / "memories", *(tmp_path / "memories").iterdir()]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_without_an_embedder_all_waits_for_one_and_facts_are_read_from_the_log(tenant):
+    plain = Memory(tenant, "ada", embedder=None)
+    plain.add("I live in Porto.")
+    assert [f.object for f in plain.facts("Ada")] == ["Porto"]
+    assert plain.search("Porto", 1)[0].event.text == "I live in Porto."
+    assert plain.status().waiting == 1
+    assert memory_of(tenant).derive() == 1
+    assert tenant.embedder()
+
+
+def test_facts_are_those_of_the_subject_not_of_who_wrote_them(tenant):
+    memory = memory_of(tenant)
+    memory.add("I live in Porto.")
+    memory.add("I live in Lyon.", subject="carol")
+    assert [f.object for f in memory.facts("carol")] == ["Lyon"]
+    assert [f.object for f in memory.facts("ADA")] == ["Porto"]
+
+
+class Unreachable(HashedWords):
+    """A hosted embedder without a network."""
+
+    def embed(self, texts):
+        raise ConnectionError("no route")
+
+
+def test_what_may_pass_is_tried_again(tenant):
+    memory = Memory(tenant, "ada", embedder=Unreachable())
+    memory.add("I live in Porto.")
+    with pytest.raises(ConnectionError):
+        memory.derive()
+    assert (memory.status().waiting, memory.status().failed) == (1, 0)
+
+
+@pytest.mark.parametrize("text", ["It costs $" + "9" * 400 + "k.", "\u0130" * 300, "1" * 5000])
+def test_odd_texts_stop_nobody(tenant, text):
+    memory_of(tenant, "bob").add(text)
+    ada = memory_of(tenant)
+    ada.add("I live in Porto.")
+    assert [f.object for f in ada.facts("ada")] == ["Porto"]
+    ada.audit()
+    assert memory_of(tenant, "bob").audit().events == 1
+    assert ada.status().failed == 0
+
+
+def test_a_recall_is_no_longer_than_an_event(tenant):
+    memory = memory_of(tenant)
+    for n in range(4):
+        memory.add(f"kettle {n} " + f"word{n} " * 1900)
+    packed = memory.recall("kettle", 10**9, len)
+    assert 0 < len(packed.text) <= LONGEST_TEXT
+    assert packed.left_out
+
+
+def test_age_never_lifts_a_hit_that_fits_badly():
+    hit = Hit(event=None, score=-1.0, parts={"long": -1.0})
+    assert _faded(hit, 0.5).score == -2.0
+    assert sum(_faded(hit, 0.5).parts.values()) == -2.0
+
+
+def test_what_others_wrote_changes_nothing_that_is_found(tenant):
+    ada, bob = tenant.member("ada"), tenant.member("bob")
+    ada.append([NewEvent("zq " * 5000), NewEvent("my boat is red")])
+    alone = [(e.text, s) for q in ("zq zebrafish", "boat") for e, s in found_by(ada, q)]
+    bob.append([NewEvent("a zebrafish"), *(NewEvent(f"boat {n}") for n in range(4100))])
+    assert [(e.text, s) for q in ("zq zebrafish", "boat") for e, s in found_by(ada, q)] == alone
+    assert len(alone) == 2
+
+
+def found_by(member, query):
+    found = member.find(query)
+    return zip(found.events, found.lexical.tolist(), strict=True)

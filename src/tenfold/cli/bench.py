@@ -13,7 +13,7 @@ import typer
 
 from tenfold.cli.machine import machine
 from tenfold.cli.output import console, notes
-from tenfold.errors import BackendUnavailable
+from tenfold.errors import BackendUnavailable, InvalidRequest
 
 if TYPE_CHECKING:
     from tenfold.cli.benchmarks import Figures, Report
@@ -26,6 +26,9 @@ def command(
     check: Annotated[
         bool, typer.Option("--check", help="exit with 1 when a bound is missed")
     ] = False,
+    locomo: Annotated[
+        Path | None, typer.Option("--locomo", help="memory: locomo10.json, or a part of it")
+    ] = None,
 ) -> None:
     """Run a benchmark and print its figures."""
     from tenfold.cli.benchmarks import NAMES, find
@@ -35,6 +38,9 @@ def command(
             console().print(f"{known:<12} {what}")
         return
     path = find(name)
+    if locomo is not None and name != "memory":
+        raise InvalidRequest(f"benchmark {name} reads no LoCoMo file", param="locomo")
+    files = {} if locomo is None else {"locomo": locomo}
     try:
         module = import_module(path)
     except ModuleNotFoundError as e:
@@ -42,7 +48,7 @@ def command(
             f"benchmark {name} needs {e.name}", hint=f"pip install {e.name}, or `make setup`"
         ) from e
     with _progress(f"{name}{' (quick)' if quick else ''}") as report:
-        measured: Figures = module.run(quick, report)
+        measured: Figures = module.run(quick, report, **files)
     envelope: dict[str, Any] = {
         "name": name,
         "machine": machine(),

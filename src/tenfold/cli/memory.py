@@ -201,7 +201,8 @@ def export(
             count = memory.export(sys.stdout, meant)
         else:
             try:
-                with out.open("x", encoding="utf-8") as file:
+                out.touch(mode=0o600, exist_ok=False)  # memories are nobody else's
+                with out.open("w", encoding="utf-8") as file:
                     count = memory.export(file, meant)
             except OSError as e:
                 raise InvalidRequest(f"{out} cannot be written: {e}", param="--out") from None

@@ -1,4 +1,4 @@
-"""Derives what waits: vectors, facts, entities, restatements. Safe to stop at any point.
+"""Derives what waits: vectors and facts. Safe to stop at any point.
 
 A batch is written in one transaction per table and marked done last, so that after a crash it is
 derived again and nothing half-made is served. What fails is recorded with its reason.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenfold.errors import InvalidRequest, TenfoldError
+from tenfold.errors import InvalidRequest
 from tenfold.memory.derive import Deriver, Reach
-from tenfold.memory.derive.duplicates import Clusters
 from tenfold.memory.derive.windows import turn_text
 from tenfold.memory.embedding import Embedder
 from tenfold.memory.events import Event
-from tenfold.memory.store import Derived, Selection, Tenant
+from tenfold.memory.store import StoreError, Tenant
 
 BATCH = 128  # events: embedding is fastest in batches, and a crash costs at most one
 TURN, WINDOW = "turn", "window"
@@ -30,11 +29,13 @@ class Deriving:
         self._tenant = tenant
         self._embedder = embedder
         self._label = f"{embedder.name}/{VECTORS}" if embedder is not None else ""
-        self._derivers = [d for d in derivers if d.reach in (Reach.EVENT, Reach.LOG)]
-        self._clusters: dict[str, Clusters] = {}
+        # Others look beyond the event, so what they make would depend on how batches fall.
+        self._derivers = [d for d in derivers if d.reach is Reach.EVENT]
 
     def run(self, limit: int = 0) -> int:
         """Derives from waiting events, from `limit` of them if not 0; returns from how many."""
+        if self._embedder is None:
+            return 0  # all waits for an embedder: what is done without vectors would never get any
         self._check_embedder()
         count = 0
         while not limit or count < limit:
@@ -50,21 +51,18 @@ class Deriving:
         there = self._tenant.embedder()
         if there and there != self._label:
             raise InvalidRequest(
-                f"this memory has vectors of {there!r}, not of {self._label or 'none'!r}",
+                f"this memory has vectors of {there!r}, not of {self._label!r}",
                 param="embedder",
                 hint="open it with that embedder, or rebuild the memory",
             )
-
-    def forget(self) -> None:
-        """Lets go of what is kept in memory between batches, after an erasure."""
-        self._clusters.clear()
 
     def _derive(self, events: Sequence[Event]) -> None:
         try:
             self._embed(events)
             made = [row for deriver in self._derivers for row in deriver(events)]
-            made += self._restatements(events)
-        except (TenfoldError, ValueError, RuntimeError) as error:
+        except (StoreError, OSError):
+            raise  # a lock, a full disk, an embedder out of reach: later it may work
+        except Exception as error:
             if isinstance(error, InvalidRequest) and error.param == "deriver":
                 raise  # another embedder's vectors are there: that is no event's fault
             if len(events) == 1:
@@ -88,24 +86,3 @@ class Deriving:
         vectors = self._embedder.embed([*turns, *windows])
         self._tenant.put_vectors(self._label, TURN, ids, vectors[: len(ids)])
         self._tenant.put_vectors(self._label, WINDOW, ids, vectors[len(ids) :])
-
-    def _restatements(self, events: Sequence[Event]) -> list[Derived]:
-        made = []
-        for event in events:
-            clusters = self._clusters_of(event)
-            row = clusters.add(event)
-            if row is not None:
-                made.append(row)
-        return made
-
-    def _clusters_of(self, event: Event) -> Clusters:
-        """The clusters of what the author said before this event."""
-        known = self._clusters.get(event.author)
-        if known is None:
-            known = self._clusters[event.author] = Clusters()
-            said = self._tenant.member(event.author).history(Selection(author=event.author))
-            for earlier in said:
-                if earlier.sequence >= event.sequence:
-                    break
-                known.add(earlier)
-        return known

@@ -17,10 +17,10 @@ from tenfold.errors import InvalidRequest
 from tenfold.memory.audit import Report, audit
 from tenfold.memory.decay import HalfLives, decay
 from tenfold.memory.derive import DERIVERS
-from tenfold.memory.derive.facts import Fact, as_of, claim_of, facts
+from tenfold.memory.derive.facts import Claim, Fact, as_of, claim_of, claims, facts
 from tenfold.memory.deriving import Deriving
 from tenfold.memory.embedding import Embedder, HashedWords, MiniLM, QueryCache
-from tenfold.memory.events import Event, Kind, NewEvent, Scope
+from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent, Scope
 from tenfold.memory.packing import Packed, pack
 from tenfold.memory.query import read_query
 from tenfold.memory.retrieval import Hit, Ranker, Weighted, rank
@@ -145,7 +145,12 @@ class Memory:
         It is kept in the log as a recall, with the events it repeats as sources: when one of them
         is erased it goes too, and nothing is ever learnt from it.
         """
-        packed = pack([h.event for h in self.search(query, k, selection)], budget, count)
+        hits = self.search(query, k, selection)
+
+        def size(text: str) -> int:  # a recall is an event, so it may be no longer than one
+            return count(text) if len(text) <= LONGEST_TEXT else budget + 1
+
+        packed = pack([h.event for h in hits], budget, size)
         if packed.citations:
             sources = tuple(packed.citations.values())
             self.add(packed.text, role="memory", kind=Kind.RECALL, sources=sources)
@@ -154,11 +159,19 @@ class Memory:
     def facts(
         self, subject: str = "", *, valid: datetime | None = None, recorded: datetime | None = None
     ) -> list[Fact]:
-        """What is believed of a subject (all of them if ""), or was at a time."""
-        self.derive()
-        rows = self._member.derived("claim", Selection(subject=subject))
+        """What is believed of a subject (all of them if ""), or was at a time.
+
+        Without an embedder nothing is kept derived, so the claims are read from the log each time.
+        """
         now = datetime.now(UTC)
-        return as_of(facts(map(claim_of, rows)), valid or now, recorded or now)
+        claimed = [c for c in self._claims() if not subject or _same(c.subject, subject)]
+        return as_of(facts(claimed), valid or now, recorded or now)
+
+    def _claims(self) -> list[Claim]:
+        if self._queries is None:
+            return claims(list(self.history()))
+        self.derive()
+        return [claim_of(row) for row in self._member.derived("claim")]
 
     def get(self, *ids: str) -> list[Event]:
         """Readable events by their ids."""
@@ -170,20 +183,18 @@ class Memory:
 
     def erase(self, selection: Selection) -> Receipt:
         """Erases own events and those about oneself, with all that came from them, for good."""
-        receipt = self._member.erase(selection)
-        self._deriving.forget()
-        return receipt
+        return self._member.erase(selection)
 
     def audit(self) -> Report:
         """What is wrong with the readable memory: junk, restatements, loops, secrets, and more."""
         self.derive()
-        claims = facts(map(claim_of, self._member.derived("claim")))
+        believed = facts(self._claims())
         failures = dict(self.tenant.failures())
         waiting = [event.id for event in self.tenant.waiting(EXAMINED)]
         readable = {event.id for event in self.get(*failures, *waiting)}  # both are the tenant's
         return audit(
             list(self.history()),
-            claims,
+            believed,
             waiting=[ulid for ulid in waiting if ulid in readable],
             failed={ulid: why for ulid, why in failures.items() if ulid in readable},
         )
@@ -195,7 +206,6 @@ class Memory:
     def rebuild(self) -> Status:
         """Drops all that was derived and makes it anew from the log."""
         self.tenant.rebuild()
-        self._deriving.forget()
         self.derive()
         return self.status()
 
@@ -260,9 +270,16 @@ def parse_time(text: str, param: str) -> datetime:
         ) from None
 
 
+def _same(name: str, other: str) -> bool:
+    return name.casefold() == other.casefold()
+
+
 def _faded(hit: Hit, factor: float) -> Hit:
-    """The score times the factor; what it loses is a part of its own, so that parts add up."""
-    loss = hit.score * factor - hit.score
+    """The score times the factor; what it loses is a part of its own, so that parts add up.
+
+    A score below zero is divided by it: age must not lift what fits badly.
+    """
+    loss = hit.score * (factor if hit.score > 0 else 1 / max(factor, 1e-6)) - hit.score
     return (
         hit
         if factor == 1

@@ -71,12 +71,13 @@ class Memories:
                 self._deriving.discard(owner.tenant)
 
     def _derive(self, owner: Owner) -> None:
+        more = False
         try:
             more = self._of(owner).derive(CATCH_UP) == CATCH_UP
-        except TenfoldError as error:
-            more = False  # a request that needs it meets the same error and is told
-            log.warning("memories of tenant %r are not derived: %s", owner.tenant, error.message)
-        self._deriving.discard(owner.tenant)
+        except (TenfoldError, OSError) as error:  # who needs it meets the same error and is told
+            log.warning("memories of tenant %r are not derived: %s", owner.tenant, error)
+        finally:
+            self._deriving.discard(owner.tenant)
         if more:
             self._derive_later(owner)
 
@@ -97,7 +98,15 @@ def owner_of(memory: MemorySettings, headers: Headers) -> Owner:
     for key, holder in memory.holders.items():
         if hmac.compare_digest(given.encode(), key.encode()):
             owner, named = holder, True
-    said = headers.get(MEMBER)
+    given_names = headers.getlist(MEMBER)
+    if len(given_names) > 1:
+        raise Refusal(
+            400,
+            f"{MEMBER} is there twice (whoever sends it sets it once)",
+            param=MEMBER,
+            code="member_twice",
+        )
+    said = given_names[0] if given_names else None
     if said is not None and (named or not memory.trust_member_header):
         raise Refusal(
             403,

@@ -1,6 +1,6 @@
 """The benchmarks behind `tenfold bench NAME`: a module each, imported when asked for.
 
-A module offers `run(quick: bool, report: Report) -> Figures`.
+A module offers `run(quick: bool, report: Report) -> Figures`, and may take paths of data by name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ NAMES = {
     "concierge": "the embedded models: look-up, slot errors, room for search",
     "engine": "decode, prefill, prefix cache and soundness beside transformers",
     "kernels": "native kernels beside plain torch",
+    "memory": "recall on LoCoMo, speed, durability, erasure, isolation, learning",
 }
 
 

@@ -206,8 +206,7 @@ def _mistyped(a: str, b: str, names: frozenset[str]) -> bool:
     return rest[1:] == other or rest == other[1:]
 
 
-@lru_cache(maxsize=1 << 16)
-def _commonness(gram: str) -> int:
+def _commonness(gram: str) -> int:  # not cached: a cache would keep pieces of erased texts
     return -sum(_RANK.get(letter, len(_RANK)) for letter in gram)
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from tenfold.memory.derive.dates import WEEKDAYS, find_dates
 from tenfold.memory.derive.names import NO_NAMES, find_names
@@ -186,6 +187,6 @@ def _plain(number: str, scale: int = 1) -> str:
     """Without separators of thousands and without zeros at the end of a fraction."""
     whole, _, fraction = number.replace(",", "").partition(".")
     if scale > 1:
-        return str(round(float(f"{whole}.{fraction or 0}") * scale))
+        return f"{Decimal(f'{whole}.{fraction or 0}') * scale:.0f}"
     fraction = fraction.rstrip("0")
     return f"{whole}.{fraction}" if fraction else whole

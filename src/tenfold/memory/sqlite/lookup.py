@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from tenfold.errors import InvalidRequest
 from tenfold.memory.events import Event
 from tenfold.memory.sqlite.cache import Cache, Matrix, View
-from tenfold.memory.sqlite.log import counters, read
+from tenfold.memory.sqlite.log import read
 from tenfold.memory.sqlite.visibility import Viewer, one_of
-from tenfold.memory.sqlite.words import Postings, Stemmer
+from tenfold.memory.sqlite.words import MOST_WORDS, Stemmer, occurrences
 from tenfold.memory.store import Found, Selection, Vectors
 
 K1, B = 1.2, 0.75  # BM25: how soon a word's repetition stops counting; how much length does
+COMMON = 4_000  # rows of a view from which a word is a common one
 Scores = NDArray[np.float64]
 Places = NDArray[np.int64]
 
@@ -31,7 +32,6 @@ class Lookup:
     def __init__(self) -> None:
         self.cache = Cache()
         self.stems = Stemmer()
-        self._postings = Postings()
 
     def find(
         self,
@@ -68,27 +68,35 @@ class Lookup:
         )
 
     def _lexical(self, db: sqlite3.Connection, view: View, text: str) -> Scores:
-        _, epoch, _ = counters(db)
-        postings = self._postings.of(db, epoch, self.stems(text))
-        return bm25(view, postings)
+        stems = list(self.stems(text))[:MOST_WORDS]
+        return bm25(view, [inside(view, *occurrences(db, stem)) for stem in stems])
 
     def close(self) -> None:
         self.cache.forget()
         self.stems.close()
 
 
+def inside(view: View, documents: Places, times: Places) -> tuple[Places, Places]:
+    """The rows of the view with a word, and how often each has it."""
+    near = documents < len(view.place)
+    rows = view.place[documents[near]]
+    return rows[rows >= 0], times[near][rows >= 0]
+
+
 def bm25(view: View, postings: list[tuple[Places, Places]]) -> Scores:
-    """The score of every row of the view; 0 where no word matches."""
+    """The score of every row of the view; 0 where no word matches.
+
+    A common word (COMMON rows or more) is left out where a rarer one matches at all: it says little
+    and would put thousands of events before the scan of neighbours. What is common is decided
+    within the view: counted over the tenant it would tell what stands in texts of others.
+    """
     total = len(view.sequences)
     scores = np.zeros(total)
     if not total:
         return scores
+    rare = [found for found in postings if 0 < len(found[0]) < COMMON]
     norm = K1 * (1 - B + B * view.words / max(view.words.mean(), 1.0))
-    for documents, times in postings:
-        inside = documents < len(view.place)
-        rows = view.place[documents[inside]]
-        times = times[inside][rows >= 0]
-        rows = rows[rows >= 0]
+    for rows, times in rare or postings:
         rarity = math.log(1 + (total - len(rows) + 0.5) / (len(rows) + 0.5))
         scores[rows] += rarity * times * (K1 + 1) / (times + norm[rows])
     return scores

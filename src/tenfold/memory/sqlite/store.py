@@ -55,7 +55,11 @@ class SqliteStore:
                 known.close()
             if not path.exists():
                 raise _unknown(name)
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in (
+                "-wal",
+                "-shm",
+                "",
+            ):  # a log without its file would be replayed by the next
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:

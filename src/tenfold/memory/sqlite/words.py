@@ -13,8 +13,6 @@ import unicodedata
 import numpy as np
 from numpy.typing import NDArray
 
-COMMON = 4_000  # occurrences in the tenant from which a word is a common one
-MOST_COMMON = 4  # common words that stand in where a query has no others
 MOST_WORDS = 64  # of a query; a page of text pasted as a query is cut there
 _LONGEST = 16_384  # characters of a query that are read at all
 
@@ -50,55 +48,11 @@ class Stemmer:
         self._db.close()
 
 
-class Postings:
-    """Where words occur in one tenant's index."""
-
-    def __init__(self) -> None:
-        self._common: set[str] = set()
-        self._epoch = -1
-
-    def of(
-        self, db: sqlite3.Connection, epoch: int, stems: dict[str, str]
-    ) -> list[tuple[Places, Places]]:
-        """For each stem that is worth it: the events with it, and how often each has it.
-
-        Common words (COMMON occurrences or more) are left out where rarer ones occur at all: they
-        say little, and reading where they are takes longer than all the rest. Where there are only
-        common ones, their newest occurrences stand for them.
-        """
-        if epoch != self._epoch:  # erasures may have made a word rare
-            self._common, self._epoch = set(), epoch
-        found: list[tuple[Places, Places]] = []
-        common: list[str] = []
-        for stem in list(stems)[:MOST_WORDS]:
-            places = None if stem in self._common else _occurrences(db, stem)
-            if places is None:
-                self._common.add(stem)
-                common.append(stem)
-            elif len(places):
-                found.append(_counted(places))
-        if found:
-            return found
-        return [_counted(_newest(db, stems[stem])) for stem in common[:MOST_COMMON]]
-
-
-def _occurrences(db: sqlite3.Connection, stem: str) -> Places | None:
-    """The event of each occurrence; None of a common word."""
-    rows = db.execute(
-        "SELECT doc FROM occurrences WHERE term = ? LIMIT ?", (stem, COMMON)
-    ).fetchall()
-    return None if len(rows) == COMMON else np.array([doc for (doc,) in rows], dtype=np.int64)
-
-
-def _newest(db: sqlite3.Connection, word: str) -> Places:
-    """The newest events with a word; in quotes it is no syntax."""
-    rows = db.execute(
-        "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?",
-        ('"' + word.replace('"', '""') + '"', COMMON),
-    ).fetchall()
-    return np.array([doc for (doc,) in rows], dtype=np.int64)
-
-
-def _counted(places: Places) -> tuple[Places, Places]:
+def occurrences(db: sqlite3.Connection, stem: str) -> tuple[Places, Places]:
+    """The events with a stem, and how often each has it, in the whole tenant."""
+    (found,) = db.execute(
+        "SELECT group_concat(doc) FROM occurrences WHERE term = ?", (stem,)
+    ).fetchone()
+    places = np.fromstring(found or "", dtype=np.int64, sep=",")
     documents, times = np.unique(places, return_counts=True)
     return documents, times.astype(np.int64)

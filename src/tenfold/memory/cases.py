@@ -1,0 +1,224 @@
+"""Solved cases: what was asked, and the answer that turned out right, under a frozen embedder.
+
+A new query is answered by the most similar cases. Each votes with its similarity and with a
+utility of its own that experience taught: how much it helped, or misled, when it was similar to a
+case whose answer is known (Memento's way: a frozen model, a learnt retrieval of cases). An adapter
+of the query, a matrix of low rank, is the parametric way to the same end, and the two combine.
+
+Everything learnt comes from the cases alone and is dropped when one of them is erased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenfold.errors import InvalidRequest
+from tenfold.memory.store import Vectors
+
+NEIGHBOURS = 50  # cases that vote
+SHARPNESS = 0.05  # cosine that makes a vote e times as heavy, before it is learnt
+SHRINK = (0.3, 1.0, 3.0)  # penalties on utilities that are tried
+STEPS = 60
+RANK, RATE, ROUNDS, SAMPLED = 8, 0.003, 400, 256  # of the adapter
+LEAST = 20  # cases before anything is learnt
+
+Numbers = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """An answer, the share of the votes it got, and the cases that spoke for it, best first."""
+
+    answer: str
+    confidence: float
+    cases: tuple[str, ...]
+
+
+class CaseBank:
+    """Cases of one kind of task; grows by `add`, and by `learn` weighs what it has."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._ids: list[str] = []
+        self._answers: list[str] = []
+        self._rows: list[Vectors] = []
+        self._utility: Numbers = np.zeros(0)
+        self._sharpness = SHARPNESS
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, case: str, vector: Vectors, answer: str) -> None:
+        """Keeps a solved case under its id; the vector has unit length [width]."""
+        if vector.shape != (self._width,):
+            raise InvalidRequest(f"a case's vector is [{self._width}]", param="vector")
+        self._ids.append(case)
+        self._rows.append(vector)
+        self._answers.append(answer)
+
+    def forget(self, cases: Iterable[str]) -> int:
+        """Drops cases, and all that was learnt, since they had a part in it; returns how many."""
+        gone = set(cases)
+        keep = [i for i, case in enumerate(self._ids) if case not in gone]
+        count = len(self._ids) - len(keep)
+        if count:
+            self._ids = [self._ids[i] for i in keep]
+            self._answers = [self._answers[i] for i in keep]
+            self._rows = [self._rows[i] for i in keep]
+            self._utility, self._sharpness = np.zeros(0), SHARPNESS
+        return count
+
+    def solve(self, vectors: Vectors) -> list[Solution]:
+        """The answer to each query [queries, width]. Raises InvalidRequest for an empty bank."""
+        if not self._ids:
+            raise InvalidRequest("there are no cases yet", hint="add solved ones first")
+        utility = np.zeros(len(self))
+        utility[: len(self._utility)] = self._utility  # cases since the last `learn` have none
+        bank, names, labels = self._arrays()
+        near, cosine = nearest(vectors @ bank.T, NEIGHBOURS)
+        scores = votes(near, cosine, labels, len(names), utility, self._sharpness)
+        best = scores.argmax(axis=1)
+        return [
+            Solution(
+                names[answer],
+                float(row[answer]),
+                tuple(self._ids[i] for i in places if labels[i] == answer),
+            )
+            for answer, row, places in zip(best, scores, near, strict=True)
+        ]
+
+    def learn(self, queries: Vectors | None = None) -> float:
+        """Learns the cases' utilities, each case in turn a query to the others.
+
+        How much they are held back is chosen on cases that they were not learnt from. Returns the
+        share of those that is answered right. `queries` are the cases' vectors as queries where
+        those are adapted [cases, width].
+        """
+        if len(self) < LEAST:
+            return 0.0
+        bank, names, labels = self._arrays()
+        similar = (bank if queries is None else queries) @ bank.T
+        np.fill_diagonal(similar, -np.inf)
+        near, cosine = nearest(similar, min(NEIGHBOURS, len(self) - 1))
+        half = np.random.default_rng(0).random(len(self)) < 0.5
+        tried = []
+        for shrink in SHRINK:
+            utility, sharpness = utilities(near[half], cosine[half], labels, labels[half], shrink)
+            scores = votes(near[~half], cosine[~half], labels, len(names), utility, sharpness)
+            tried.append((float((scores.argmax(axis=1) == labels[~half]).mean()), shrink))
+        right, shrink = max(tried)
+        self._utility, self._sharpness = utilities(near, cosine, labels, labels, shrink)
+        return right
+
+    def _arrays(self) -> tuple[Vectors, list[str], Places]:
+        names = sorted(set(self._answers))
+        number = {name: i for i, name in enumerate(names)}
+        labels = np.array([number[a] for a in self._answers], dtype=np.int64)
+        return np.stack(self._rows), names, labels
+
+
+def nearest(similar: Vectors, count: int) -> tuple[Places, Numbers]:
+    """The most similar cases of each query, best first, and their cosines [queries, count]."""
+    count = min(count, similar.shape[1])
+    some = np.argpartition(-similar, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(similar, some, axis=1), axis=1, kind="stable")
+    near = np.take_along_axis(some, order, axis=1).astype(np.int64)
+    return near, np.take_along_axis(similar, near, axis=1).astype(np.float64)
+
+
+def votes(
+    near: Places, cosine: Numbers, labels: Places, answers: int, utility: Numbers, sharpness: float
+) -> Numbers:
+    """The share of the votes for each answer [queries, answers]."""
+    weight = cosine / sharpness + utility[near]
+    weight = np.exp(weight - weight.max(axis=1, keepdims=True))
+    shares = _summed(labels[near], weight, answers)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
+
+
+def plain_votes(near: Places, labels: Places, answers: int, k: int) -> Places:
+    """The answer of plain k nearest neighbours: the most frequent, of equals the nearer one's."""
+    said = labels[near[:, :k]]
+    nearer = np.broadcast_to(1 - 1e-6 * np.arange(said.shape[1]), said.shape)
+    best: Places = _summed(said, nearer, answers).argmax(axis=1)
+    return best
+
+
+def _summed(said: Places, weight: Numbers, answers: int) -> Numbers:
+    """The weight of each answer [queries, answers] from who said what [queries, neighbours]."""
+    place = said + answers * np.arange(len(said))[:, None]
+    sums: Numbers = np.zeros(len(said) * answers)
+    sums += np.bincount(place.ravel(), weight.ravel(), minlength=len(sums))
+    return sums.reshape(len(said), answers)
+
+
+def utilities(
+    near: Places, cosine: Numbers, labels: Places, right: Places, shrink: float
+) -> tuple[Numbers, float]:
+    """A utility for each case and the sharpness of votes, from queries whose answer is known.
+
+    Minimises the mean negative logarithm of the right answer's share of the votes, by L-BFGS from
+    zero; `near` and `cosine` [queries, neighbours], `right` [queries]. Queries that have no
+    neighbour with the right answer teach nothing.
+    """
+    import torch
+
+    agree = labels[near] == right[:, None]
+    kept = agree.any(axis=1)
+    places, ok = torch.from_numpy(near[kept]), torch.from_numpy(agree[kept])
+    similar = torch.from_numpy(cosine[kept])
+    utility = torch.zeros(len(labels), dtype=torch.float64, requires_grad=True)
+    sharpness = torch.tensor(np.log(SHARPNESS), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [utility, sharpness], max_iter=STEPS, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        weight = similar / sharpness.exp() + utility[places]
+        found = torch.logsumexp(weight.masked_fill(~ok, -torch.inf), 1)
+        value = (torch.logsumexp(weight, 1) - found).mean() + shrink * (utility**2).mean()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    if len(places):
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return utility.detach().numpy(), float(sharpness.detach().exp())
+
+
+def adapter(bank: Vectors, answers: Sequence[int] | Places, seed: int = 0) -> Vectors:
+    """A matrix [width, width], the identity plus one of rank RANK, that queries are multiplied by.
+
+    Learnt by InfoNCE: of all other cases, those with a query's answer should be nearer to it.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    cases, labels = torch.from_numpy(bank), torch.as_tensor(np.asarray(answers))
+    made = torch.Generator().manual_seed(seed)
+    sides = [torch.randn(bank.shape[1], RANK, generator=made) * 0.05 for _ in range(2)]
+    down, up = (side.requires_grad_() for side in sides)
+    optimizer = torch.optim.Adam([down, up], lr=RATE)
+    for step in range(ROUNDS):
+        chosen = torch.randint(len(bank), (min(SAMPLED, len(bank)),), generator=made)
+        query = cases[chosen]
+        similar = normalize(query + (query @ down) @ up.T, dim=1) @ cases.T / SHARPNESS
+        itself = torch.arange(len(bank)) == chosen[:, None]
+        right = (labels == labels[chosen][:, None]) & ~itself
+        taught = right.any(1)
+        similar = similar.masked_fill(itself, -torch.inf)[taught]
+        found = torch.logsumexp(similar.masked_fill(~right[taught], -torch.inf), 1)
+        optimizer.zero_grad()
+        (torch.logsumexp(similar, 1) - found).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * (1 - step / ROUNDS)
+    matrix = torch.eye(bank.shape[1]) + down.detach() @ up.detach().T
+    learnt: Vectors = matrix.numpy()
+    return learnt

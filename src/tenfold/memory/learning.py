@@ -1,0 +1,241 @@
+"""Retrieval learns from what was useful, and keeps what it learnt only where that is no worse.
+
+Feedback is an event: its text is the query, its sources are the events that were shown, and its
+provenance says which of them were useful. Weights are learnt from a member's own feedback and kept
+as something derived from all these events, so that erasing one of them takes the weights along;
+`learn` makes them anew from what is left. Nobody ranks by weights learnt from what they cannot
+read.
+
+A gate stands before new weights: every fifth feedback is not learnt from, and the new weights are
+taken only if they rank it better than the current ones, with one-sided 95 % confidence. Weights
+that lose on later feedback are taken back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenfold.errors import InvalidRequest
+from tenfold.memory.events import MOST_PROVENANCE, PRIVATE, Event, Kind, NewEvent, Scope
+from tenfold.memory.features import FEATURES, Places, Values, features
+from tenfold.memory.fusion import Judged, fit
+from tenfold.memory.query import Query, read_query
+from tenfold.memory.retrieval import Fixed, Ranker, Weighted
+from tenfold.memory.store import Derived, Found, Selection, Tenant, Vectors
+
+KIND, DERIVER = "weights", "weights/1"
+USEFUL, WITHIN = "useful", "within"  # provenance of feedback: ID -> useful; the conversation
+CANDIDATES = 200  # of each kind, as a search asks for
+FIRST = 10  # useful events should be among the first so many of those shown
+HELD_BACK = 5  # every so many-th feedback is held back for the gate
+LEAST = 5  # feedback held back without which nothing is judged
+CONFIDENT = 1.645  # standard errors: one-sided 95 %
+
+Embed = Callable[[str], Vectors | None]  # a query's vector [width]
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How learning went; `gain` is of the new over the current weights on held-back feedback.
+
+    It is the mean share of useful events among the first FIRST; `low` is its lower 95 % limit.
+    """
+
+    promoted: bool
+    feedback: int
+    why: str
+    gain: float = 0.0
+    low: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One feedback's candidates as they are found today."""
+
+    found: Found
+    query: Query
+    places: Places  # of the shown events among the found ones
+    judged: Judged
+
+    @property
+    def teaches(self) -> bool:
+        return bool(self.judged.evidence.any()) and not self.judged.evidence.all()
+
+
+def feedback(
+    query: str,
+    shown: Sequence[str],
+    useful: Sequence[str],
+    *,
+    within: str = "",
+    scope: Scope = PRIVATE,
+) -> NewEvent:
+    """The event that says which of the shown events answered a query; `within` one conversation.
+
+    Raises InvalidRequest for useful events that were not shown, or too many of them.
+    """
+    if missing := sorted(set(useful) - set(shown)):
+        raise InvalidRequest(
+            f"{missing[0]} is useful but was not shown",
+            param="useful",
+            hint="`shown` are the ids of the hits, `useful` some of them",
+        )
+    if len(set(useful)) >= MOST_PROVENANCE:
+        raise InvalidRequest(
+            f"{len(set(useful))} events are useful, {MOST_PROVENANCE - 1} at most", param="useful"
+        )
+    return NewEvent(
+        query,
+        kind=Kind.FEEDBACK,
+        scope=scope,
+        sources=tuple(dict.fromkeys(shown)),
+        provenance={**dict.fromkeys(useful, USEFUL), **({WITHIN: within} if within else {})},
+    )
+
+
+class Learner:
+    """What one member's feedback has taught; not for two threads at once.
+
+    `base` ranks until weights are promoted, and again when they are erased or taken back.
+    """
+
+    def __init__(
+        self, tenant: Tenant, member: str, embed: Embed, base: Ranker | None = None
+    ) -> None:
+        self._tenant = tenant
+        self._member = tenant.member(member)
+        self._embed = embed
+        self._base = base or Fixed()
+
+    def ranker(self) -> Ranker:
+        """What ranks now."""
+        row = self._current(self._rows())
+        return self._base if row is None else _weighted(row)
+
+    def learn(self) -> Learnt:
+        """Takes back weights that lose, learns new ones, and takes them if they pass the gate."""
+        rows = self._rows()
+        events = self._feedback()
+        newest = rows[-1] if rows else None
+        if newest is not None and len(events) <= _number(newest, "feedback"):
+            return Learnt(False, len(events), "no feedback since the last time")
+        shown = [self._shown(e) for e in events]
+        if newest is not None and self._loses(rows, shown):
+            self._take_back(rows, newest, len(events))
+            return Learnt(False, len(events), "the weights lost on later feedback: taken back")
+        held = [s for s in shown[HELD_BACK - 1 :: HELD_BACK] if s.teaches]
+        rest = [s.judged for i, s in enumerate(shown) if (i + 1) % HELD_BACK and s.teaches]
+        if not rest or len(held) < LEAST:
+            why = f"{len(rest)} feedback to learn from and {len(held)} to judge by: too little"
+            return Learnt(False, len(events), why)
+        weights = fit(rest)
+        gain, low = _gain(held, Weighted(weights), self.ranker())
+        if low <= 0:
+            return Learnt(False, len(events), "no better on held-back feedback", gain, low)
+        lineage = {i for e in events for i in (e.id, *e.sources)}
+        value = {**weights, **self._value(rows, len(events)), "gain": gain}
+        self._tenant.put([Derived(KIND, DERIVER, tuple(sorted(lineage)), value)])
+        return Learnt(True, len(events), "better on held-back feedback", gain, low)
+
+    def roll_back(self) -> Ranker:
+        """Goes back to the weights before, or to `base`; returns what ranks then.
+
+        The same feedback does not bring them again: `learn` waits for more.
+        """
+        rows = self._rows()
+        if self._current(rows) is None:
+            raise InvalidRequest("there are no learnt weights to take back")
+        self._take_back(rows, rows[-1], len(self._feedback()))
+        return self.ranker()
+
+    def _feedback(self) -> list[Event]:
+        """The member's own feedback, oldest first, that still has something shown."""
+        chosen = Selection(author=self._member.name, kinds=(Kind.FEEDBACK,))
+        return [e for e in self._member.history(chosen) if e.sources]
+
+    def _shown(self, event: Event) -> _Shown:
+        query = read_query(event.text)
+        found = self._member.find(
+            " ".join(query.keywords),
+            self._embed(event.text),
+            selection=Selection(conversation=event.provenance.get(WITHIN, "")),
+            limit=CANDIDATES,
+        )
+        place = {e.id: i for i, e in enumerate(found.events)}
+        ids = [i for i in event.sources if i in place]
+        places = np.array([place[i] for i in ids], dtype=np.int64)
+        evidence = np.array([event.provenance.get(i) == USEFUL for i in ids], dtype=np.bool_)
+        return _Shown(found, query, places, Judged(features(found, query, places), evidence))
+
+    def _rows(self) -> list[Derived]:
+        """All weights ever taken or taken back that are not erased, in order."""
+        own = [d for d in self._member.derived(KIND) if d.value.get("member") == self._member.name]
+        return sorted(own, key=lambda d: _number(d, "number"))
+
+    def _current(self, rows: Sequence[Derived]) -> Derived | None:
+        """The newest weights; after taking back, those it went back to, if they are there."""
+        if not rows:
+            return None
+        back_to = rows[-1].value.get("back_to")
+        if back_to is None:
+            return rows[-1]
+        return next((d for d in rows if _number(d, "number") == back_to), None)
+
+    def _value(self, rows: Sequence[Derived], count: int) -> dict[str, str | float | None]:
+        number = _number(rows[-1], "number") + 1 if rows else 1
+        return {"member": self._member.name, "number": number, "feedback": count}
+
+    def _before(self, rows: Sequence[Derived], row: Derived) -> Derived | None:
+        """The weights that ranked when these were learnt."""
+        return self._current([d for d in rows if _number(d, "number") < _number(row, "number")])
+
+    def _take_back(self, rows: Sequence[Derived], row: Derived, count: int) -> None:
+        # From the same events as the weights: what erases those erases this, and nothing is left
+        # to be taken back.
+        before = self._before(rows, self._current(rows) or row)
+        back_to = 0.0 if before is None else _number(before, "number")
+        value = {**self._value(rows, count), "back_to": back_to}
+        self._tenant.put([Derived(KIND, DERIVER, row.events, value)])
+
+    def _loses(self, rows: Sequence[Derived], shown: Sequence[_Shown]) -> bool:
+        """Whether the ones before rank the feedback since better, with confidence."""
+        current = self._current(rows)
+        if current is None:
+            return False
+        since = [s for s in shown[int(_number(current, "feedback")) :] if s.teaches]
+        if len(since) < LEAST:
+            return False
+        before = self._before(rows, current)
+        earlier = self._base if before is None else _weighted(before)
+        return _gain(since, earlier, _weighted(current))[1] > 0
+
+
+def _weighted(row: Derived) -> Weighted:
+    weights = {n: float(v) for n in FEATURES if isinstance(v := row.value.get(n), float | int)}
+    return Weighted(weights, name=f"learnt-{_number(row, 'number'):.0f}")
+
+
+def _number(row: Derived, key: str) -> float:
+    value = row.value.get(key)
+    return float(value) if isinstance(value, float | int) else 0.0
+
+
+def _gain(shown: Sequence[_Shown], new: Ranker, old: Ranker) -> tuple[float, float]:
+    """The mean gain of one ranker over another, and its lower limit."""
+    gains = np.array([_recall(s, new) - _recall(s, old) for s in shown])
+    error = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+    return float(gains.mean()), float(gains.mean() - CONFIDENT * error)
+
+
+def _recall(shown: _Shown, ranker: Ranker) -> float:
+    """The share of useful events among the first of those shown, as the ranker has them."""
+    reasons = ranker.reasons(shown.found, shown.query, len(shown.found.events))
+    scores: Values = np.zeros(len(shown.found.events))
+    scores[reasons.places] = reasons.parts.sum(axis=1)
+    first: NDArray[np.int64] = np.argsort(-scores[shown.places], kind="stable")[:FIRST]
+    return float(shown.judged.evidence[first].sum() / shown.judged.evidence.sum())
