@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory_durability import killed_writers
+from tenfold.cli.benchmarks.memory_soundness import killed_writers
 from tenfold.memory.events import NewEvent
 from tenfold.memory.sqlite import SqliteStore
 from tenfold.memory.sqlite.pages import index_levels, leftovers
@@ -149,7 +149,7 @@ def test_a_lock_that_stays_is_a_clear_error(store: SqliteStore):
 
 
 def test_what_a_killed_writer_was_told_is_kept_is_kept(tmp_path: Path):
-    counts = killed_writers(tmp_path, rounds=10, seed=4)
+    counts = asdict(killed_writers(tmp_path, rounds=10, seed=4))
     assert counts["rounds"] == 10
     assert counts["acknowledged"] > 20
     assert (counts["lost"], counts["undead"], counts["half"]) == (0, 0, 0)

@@ -25,9 +25,9 @@ from tenfold.cli.benchmarks import memory_soundness as soundness
 from tenfold.cli.benchmarks import memory_speed as speed
 from tenfold.cli.benchmarks.memory_feedback import Taught, taught
 from tenfold.cli.benchmarks.memory_locomo import AT_10, CATEGORIES, KS, Ranked, interval
-from tenfold.cli.benchmarks.memory_made_up import made_up
+from tenfold.cli.benchmarks.memory_made_up import made_up, real_words
 from tenfold.errors import MissingExtra
-from tenfold.memory.embedding import Embedder, MiniLM
+from tenfold.memory.embedding import Embedder, MiniLM, minilm_folder
 from tenfold.memory.retrieval import Fixed
 from tenfold.memory.sqlite import SqliteStore
 
@@ -169,9 +169,10 @@ def _soundness(plan: Plan, report: Report, found: Found) -> None:
 
 
 def _speed(plan: Plan, embedder: Embedder, report: Report, found: Found) -> None:
+    words = real_words(minilm_folder()) if isinstance(embedder, MiniLM) else []
     for key, turns in (("query_p95_ms", SMALL), ("query_p95_ms_100k", plan.large)):
         with _folder() as folder:
-            times = speed.search_times(folder, turns, plan.questions, embedder, report)
+            times = speed.search_times(folder, turns, plan.questions, embedder, report, words)
         found.settings[key] = {"turns": turns, "questions": plan.questions, **asdict(times)}
         if key == "query_p95_ms_100k" and turns < LARGE:
             found.absent[key] = f"only {turns:,} turns were measured: {times.p95:.1f} ms"

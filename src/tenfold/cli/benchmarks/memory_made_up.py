@@ -4,27 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from tenfold.memory.events import SHARED, Event, NewEvent
 from tenfold.memory.store import Tenant, Vectors
+from tenfold.models.tokenizer import Tokenizer
 
 WIDTH = 384  # of MiniLM's vectors
 CONVERSATION = 300  # turns
+VOCABULARY = 30_000  # made-up words
 _BATCH = 500
 
 
-def made_up(count: int, seed: int = 0, vocabulary: int = 30_000) -> Iterator[str]:
-    """Texts of 8 to 40 words; the n-th word of the vocabulary occurs in proportion to 1/n.
+def made_up(count: int, seed: int = 0, words: Sequence[str] = ()) -> Iterator[str]:
+    """Texts of 8 to 40 words; the n-th word occurs in proportion to 1/n.
 
-    The vocabulary is the same for every seed, so that questions have the words of the turns.
+    Words are made up too if none are given. They are the same for every seed, so that questions
+    have the words of the turns.
     """
-    words, rng = _words(vocabulary), np.random.default_rng(seed)
-    shares = np.cumsum(1 / np.arange(1, vocabulary + 1))
+    words, rng = words or _words(VOCABULARY), np.random.default_rng(seed)
+    shares = np.cumsum(1 / np.arange(1, len(words) + 1))
     for _ in range(count):
         drawn = rng.random(rng.integers(8, 41)) * shares[-1]
         yield " ".join(words[i] for i in np.searchsorted(shares, drawn))
+
+
+def real_words(folder: Path) -> list[str]:
+    """English words from an encoder's folder: what its tokenizer has whole, in its order.
+
+    That is roughly the order of how frequent they are. A made-up word is five tokens to it, and
+    embedding a question of such words takes three times as long as one that people ask.
+    """
+    vocabulary = Tokenizer.from_folder(folder).backend.get_vocab()
+    known = sorted(vocabulary, key=vocabulary.__getitem__)
+    return [w for w in known if w.isascii() and w.isalpha() and len(w) > 1]
 
 
 @lru_cache(maxsize=1)

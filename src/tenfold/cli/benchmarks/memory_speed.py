@@ -33,7 +33,12 @@ class Milliseconds:
 
 
 def search_times(
-    folder: Path, turns: int, questions: int, embedder: Embedder, report: Report
+    folder: Path,
+    turns: int,
+    questions: int,
+    embedder: Embedder,
+    report: Report,
+    words: Sequence[str] = (),
 ) -> Milliseconds:
     """Searches of a member who wrote nothing: the question is embedded, words and vectors are
     looked up, the candidates weighed. No question is asked twice."""
@@ -41,9 +46,11 @@ def search_times(
     try:
         tenant = store.tenant(f"made-up-{turns}")
         report(f"{turns} made-up turns", 0.0)
-        fill(tenant, list(made_up(turns)), f"{embedder.name}/{VECTORS}")
+        fill(tenant, list(made_up(turns, words=words)), f"{embedder.name}/{VECTORS}")
         memory = Memory(tenant, "asker", embedder=embedder)
-        asked = [" ".join(t.split()[:ASKED]) for t in made_up(WARM + questions, seed=9)]
+        asked = [
+            " ".join(t.split()[:ASKED]) for t in made_up(WARM + questions, seed=9, words=words)
+        ]
         times, spent = [], []
         for number, question in enumerate(asked):
             start, before = time.perf_counter(), time.process_time()
