@@ -143,6 +143,7 @@ def test_made_up_turns_share_their_words_with_made_up_questions() -> None:
     (_, first), (_, tenth) = turns.most_common(10)[0], turns.most_common(10)[9]
     assert 4 < first / tenth < 25  # by Zipf's law 10
     assert list(made_up(3, seed=5)) == list(made_up(3, seed=5))
+    assert set(" ".join(made_up(9, words=["to", "be"])).split()) == {"to", "be"}
 
 
 def test_a_filled_memory_has_vectors_and_nothing_waits(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from tenfold.memory.events import SHARED, Event, NewEvent
 from tenfold.memory.store import Tenant, Vectors
-from tenfold.models.tokenizer import Tokenizer
 
 WIDTH = 384  # of MiniLM's vectors
 CONVERSATION = 300  # turns
@@ -37,6 +36,8 @@ def real_words(folder: Path) -> list[str]:
     That is roughly the order of how frequent they are. A made-up word is five tokens to it, and
     embedding a question of such words takes three times as long as one that people ask.
     """
+    from tenfold.models.tokenizer import Tokenizer
+
     vocabulary = Tokenizer.from_folder(folder).backend.get_vocab()
     known = sorted(vocabulary, key=vocabulary.__getitem__)
     return [w for w in known if w.isascii() and w.isalpha() and len(w) > 1]
