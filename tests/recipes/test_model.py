@@ -77,7 +77,10 @@ def test_packed_documents_do_not_see_each_other():
     plain = plain_llama(model, TINY, "sdpa")
     sizes = [[150, 40, 1, 90], [200, 81]]  # beyond one block of queries
     rows = [
-        [Row(torch.randint(6, VOCABULARY, (n,)).tolist(), [True] * n, [], "a", 0, 0) for n in line]
+        [
+            Row(torch.randint(6, VOCABULARY, (n,)).tolist(), [True] * n, [], [], [], "a", 0, 0)
+            for n in line
+        ]
         for line in sizes
     ]
     batch = collate(rows, 300, 0.0)
