@@ -56,11 +56,11 @@ class Corpus:
     banks: dict[str, Bank] = field(default_factory=dict)
 
 
-def build_corpus() -> Corpus:
+def build_corpus(splits: dict[str, list[dict[str, Any]]]) -> Corpus:
     """Read the human dialogues; ``unseen`` dialogues use a service that training never saw."""
     folder = data_folder()
     train = list(read_dialogues(folder, "train"))
-    keep_templates_out(train, read_splits())
+    keep_templates_out(train, splits)
     known = {service for dialogue in train for service in dialogue.services}
     held = [*read_dialogues(folder, "dev"), *read_dialogues(folder, "test")]
     keep_required_needs([*train, *held])
@@ -224,7 +224,8 @@ def main() -> int:
     try:
         if not options.allow_other_data:
             verify(data_folder())
-        corpus, mined = build_corpus(), mine(read_splits())
+        splits = read_splits()
+        corpus, mined = build_corpus(splits), mine(splits)
     except DataError as error:
         log.error("%s", error)
         return 2

@@ -166,16 +166,15 @@ def choices_before(turns: Sequence[Turn], records: Sequence[Record]) -> list[Rec
     Their names were said before ``turns``, so the facts have to tell them.
     """
     chosen: list[Record] = []
-    named: set[int] = set()
+    named: set[int | None] = set()
     for turn in turns:
         offered = {hole for _, hole in turn.acts.get("OFFER", ())}
         if turn.speaker == "system":
             told = {h for act in ("INFORM", "CONFIRM") for _, h in turn.acts.get(act, ())}
             owners = [r for r in records if told & {r.name, *(hole for _, hole in r.fields)}]
             if owners and not any(r.name is None or r.name in named | offered for r in owners):
-                first = owners[0]
-                chosen.append(first)
-                named |= {r.name for r in (first,) if r.name is not None}
+                chosen.append(owners[0])
+                named.add(owners[0].name)
         named |= set(turn.stated)
     return chosen
 

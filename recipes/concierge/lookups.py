@@ -176,7 +176,7 @@ def _list_options(records: list[FactRecord], rng: random.Random) -> tuple[str, M
     for position, record in enumerate(records):
         answer.require(record, [], True)
         answer.add(opening, {"n": record.name, "o": ORDER_WORDS[position]})
-        _add_fields(answer, record, 2)
+        _add_fields(answer, record, record.fields[:2])
     return with_noun(rng.choice(LIST_QUESTIONS), noun), answer.message()
 
 
@@ -192,16 +192,14 @@ def _say_each(records: list[FactRecord], rng: random.Random) -> tuple[str, Messa
         answer.add(f"There are {listed([f'{{{n}}}' for n in names], '')}.", names)
     for record in records:
         answer.require(record, [record.fields[i] for i in chosen], True)
-        for i in chosen:
-            words, value = record.fields[i]
-            answer.add("For {n} the {w} is {v}.", {"n": record.name, "w": words, "v": value})
+        _add_fields(answer, record, [record.fields[i] for i in chosen])
     question = with_noun(rng.choice(EACH_QUESTIONS), records[0].noun)
     return question.replace("{asked}", listed(asked) if asked else "the names"), answer.message()
 
 
-def _add_fields(answer: Answer, record: FactRecord, count: int) -> None:
-    """Append the first ``count`` fields as the facts have them."""
-    for words, value in record.fields[:count]:
+def _add_fields(answer: Answer, record: FactRecord, fields: Sequence[tuple[str, str]]) -> None:
+    """Append fields of a record as the facts have them."""
+    for words, value in fields:
         holes = {"n": record.name, "w": words, "v": value}
         answer.add("For {n} the {w} is {v}.", holes)
 
@@ -209,7 +207,7 @@ def _add_fields(answer: Answer, record: FactRecord, count: int) -> None:
 def _recommend(records: list[FactRecord], rng: random.Random) -> tuple[str, Message]:
     answer = Answer("recommend")
     answer.add("How about {n}?", {"n": records[0].name})
-    _add_fields(answer, records[0], 1)
+    _add_fields(answer, records[0], records[0].fields[:1])
     question = with_noun(rng.choice(RECOMMEND_QUESTIONS), records[0].noun)
     return question, answer.message()
 
@@ -218,7 +216,7 @@ def _recap(record: FactRecord, rng: random.Random) -> tuple[str, Message]:
     answer = Answer("recap")
     answer.require(record, record.fields, True)
     answer.add("Here is what I know about {n}.", {"n": record.name})
-    _add_fields(answer, record, len(record.fields))
+    _add_fields(answer, record, record.fields)
     form = rng.choice(
         (
             "Tell me everything about {n}.",

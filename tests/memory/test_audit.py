@@ -16,28 +16,15 @@ from hypothesis import strategies as st
 from tenfold.memory.audit import audit, find_instructions, find_loops, is_empty_talk
 from tenfold.memory.derive import DERIVERS
 from tenfold.memory.derive.facts import claims, facts
-from tenfold.memory.events import LONGEST_TEXT, PRIVATE, Event, Kind, new_id
+from tenfold.memory.events import LONGEST_TEXT, Kind
 from tenfold.memory.secrets import find_secrets, luhn
+
+from .made_up import events_at
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=UTC)
 
 
-def event(text: str, sequence: int = 1, **other: object) -> Event:
-    plain = Event(
-        id=new_id(sequence),
-        author="ada",
-        role="user",
-        text=text,
-        subject="",
-        to="",
-        conversation="c",
-        sequence=sequence,
-        kind=Kind.OBSERVATION,
-        scope=PRIVATE,
-        valid_at=NOON + timedelta(days=sequence),
-        recorded_at=NOON + timedelta(days=sequence),
-    )
-    return replace(plain, **other)  # type: ignore[arg-type]
+event = events_at(lambda n: NOON + timedelta(days=n), conversation="c")
 
 
 RNG = random.Random(5)

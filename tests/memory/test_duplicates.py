@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,27 +20,14 @@ from tenfold.memory.derive.duplicates import (
     wording_of,
 )
 from tenfold.memory.derive.windows import windows
-from tenfold.memory.events import PRIVATE, SHARED, Event, Kind, new_id
+from tenfold.memory.events import SHARED, Event, Kind
+
+from .made_up import events_at
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=UTC)
 
 
-def event(text: str, sequence: int = 1, **other: object) -> Event:
-    plain = Event(
-        id=new_id(sequence),
-        author="ada",
-        role="user",
-        text=text,
-        subject="",
-        to="",
-        conversation="",
-        sequence=sequence,
-        kind=Kind.OBSERVATION,
-        scope=PRIVATE,
-        valid_at=NOON,
-        recorded_at=NOON,
-    )
-    return replace(plain, **other)  # type: ignore[arg-type]
+event = events_at(lambda _: NOON)
 
 
 def log(*texts: str, **other: object) -> list[Event]:

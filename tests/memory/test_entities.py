@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -13,29 +12,16 @@ from hypothesis import strategies as st
 from tenfold.memory.derive.dates import days_of, find_dates
 from tenfold.memory.derive.entities import derive_entities, entities
 from tenfold.memory.derive.sentences import sentence_spans
-from tenfold.memory.events import PRIVATE, SHARED, Event, Kind, new_id
+from tenfold.memory.events import PRIVATE, SHARED, Event, Kind
+
+from .made_up import events_at
 
 
 def on(day: str) -> datetime:
     return datetime.fromisoformat(day).replace(hour=15, tzinfo=UTC)
 
 
-def event(text: str, sequence: int = 1, **other: object) -> Event:
-    plain = Event(
-        id=new_id(sequence),
-        author="ada",
-        role="user",
-        text=text,
-        subject="",
-        to="",
-        conversation="",
-        sequence=sequence,
-        kind=Kind.OBSERVATION,
-        scope=SHARED,
-        valid_at=on("2024-03-15"),
-        recorded_at=on("2024-03-15"),
-    )
-    return replace(plain, **other)  # type: ignore[arg-type]
+event = events_at(lambda _: on("2024-03-15"), scope=SHARED)
 
 
 def found(text: str, kind: str, said: str = "2024-03-15", known: tuple[str, ...] = ()) -> list[str]:

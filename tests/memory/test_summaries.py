@@ -23,28 +23,15 @@ from tenfold.memory.derive.summaries import (
     summarise,
 )
 from tenfold.memory.derive.wording import words
-from tenfold.memory.events import PRIVATE, SHARED, Event, Kind, new_id
+from tenfold.memory.events import PRIVATE, SHARED, Event, Kind
 from tenfold.memory.store import Derived
+
+from .made_up import events_at
 
 NOW = datetime(2024, 3, 15, tzinfo=UTC)
 
 
-def event(text: str, sequence: int = 1, **other: object) -> Event:
-    plain = Event(
-        id=new_id(sequence),
-        author="ada",
-        role="user",
-        text=text,
-        subject="",
-        to="",
-        conversation="c",
-        sequence=sequence,
-        kind=Kind.OBSERVATION,
-        scope=PRIVATE,
-        valid_at=NOW,
-        recorded_at=NOW,
-    )
-    return replace(plain, **other)  # type: ignore[arg-type]
+event = events_at(lambda _: NOW, conversation="c")
 
 
 TALK = [

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from tenfold.errors import InvalidRequest
 from tenfold.memory.derive import Deriver, Reach
-from tenfold.memory.derive.windows import turn_text
+from tenfold.memory.derive.windows import turn_text, window_text
 from tenfold.memory.embedding import Embedder
 from tenfold.memory.events import Event
 from tenfold.memory.store import StoreError, Tenant
@@ -79,10 +79,7 @@ class Deriving:
         ids = [e.id for e in events]
         before = self._tenant.previous(ids)
         turns = [turn_text(e) for e in events]
-        windows = [
-            turn if b is None else f"{turn_text(b)}\n{turn}"
-            for b, turn in zip(before, turns, strict=True)
-        ]
+        windows = [window_text(b, e) for b, e in zip(before, events, strict=True)]
         vectors = self._embedder.embed([*turns, *windows])
         self._tenant.put_vectors(self._label, TURN, ids, vectors[: len(ids)])
         self._tenant.put_vectors(self._label, WINDOW, ids, vectors[len(ids) :])

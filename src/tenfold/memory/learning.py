@@ -25,12 +25,11 @@ from tenfold.memory.events import MOST_PROVENANCE, PRIVATE, Event, Kind, NewEven
 from tenfold.memory.features import FEATURES, Places, Values, features
 from tenfold.memory.fusion import Judged, fit
 from tenfold.memory.query import Query, read_query
-from tenfold.memory.retrieval import Fixed, Ranker, Weighted
+from tenfold.memory.retrieval import Fixed, Ranker, Weighted, candidates
 from tenfold.memory.store import Derived, Found, Selection, Tenant, Vectors
 
 KIND, DERIVER = "weights", "weights/1"
 USEFUL, WITHIN = "useful", "within"  # provenance of feedback: ID -> useful; the conversation
-CANDIDATES = 200  # of each kind, as a search asks for
 FIRST = 10  # useful events should be among the first so many of those shown
 HELD_BACK = 5  # every so many-th feedback is held back for the gate
 LEAST = 5  # feedback held back without which nothing is judged
@@ -160,12 +159,8 @@ class Learner:
 
     def _shown(self, event: Event) -> _Shown:
         query = read_query(event.text)
-        found = self._member.find(
-            " ".join(query.keywords),
-            self._embed(event.text),
-            selection=Selection(conversation=event.provenance.get(WITHIN, "")),
-            limit=CANDIDATES,
-        )
+        within = Selection(conversation=event.provenance.get(WITHIN, ""))
+        found = candidates(self._member, query, self._embed(event.text), within)
         place = {e.id: i for i, e in enumerate(found.events)}
         ids = [i for i in event.sources if i in place]
         places = np.array([place[i] for i in ids], dtype=np.int64)

@@ -23,11 +23,10 @@ from tenfold.memory.embedding import Embedder, HashedWords, MiniLM, QueryCache
 from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent, Scope
 from tenfold.memory.packing import Packed, pack
 from tenfold.memory.query import read_query
-from tenfold.memory.retrieval import Hit, Ranker, Weighted, rank
+from tenfold.memory.retrieval import Hit, Ranker, Weighted, candidates, rank
 from tenfold.memory.sqlite import SqliteStore
 from tenfold.memory.store import Receipt, Selection, Status, Tenant
 
-CANDIDATES = 200  # of each kind: matches of words, nearest turns, nearest windows
 CATCH_UP = 64  # waiting events that a search derives first, about two seconds at most
 EXAMINED = 1000  # waiting events that an audit names
 EMBEDDERS: Mapping[str, Callable[[], Embedder | None]] = {
@@ -121,8 +120,7 @@ class Memory:
         self.derive(CATCH_UP)
         asked = read_query(query)
         vector = self._queries.vector(query) if self._queries is not None else None
-        words = " ".join(asked.keywords)  # without stop words the text index finds better
-        found = self._member.find(words, vector, selection=selection, limit=CANDIDATES)
+        found = candidates(self._member, asked, vector, selection)
         if self._half_lives is None:
             return rank(found, asked, self._ranker, k)
         hits = rank(found, asked, self._ranker, max(k, len(found.events)))
@@ -187,7 +185,6 @@ class Memory:
 
     def audit(self) -> Report:
         """What is wrong with the readable memory: junk, restatements, loops, secrets, and more."""
-        self.derive()
         believed = facts(self._claims())
         failures = dict(self.tenant.failures())
         waiting = [event.id for event in self.tenant.waiting(EXAMINED)]

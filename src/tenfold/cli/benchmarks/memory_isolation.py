@@ -182,8 +182,7 @@ class Player:
 
     def _derived(self) -> None:
         member = self._store.tenant(self._tenant).member(self._who)
-        for kind in ("entity", "duplicate", "claim"):
-            self._returned(i for row in member.derived(kind) for i in row.events)
+        self._returned(i for row in member.derived("claim") for i in row.events)
 
     def _erase(self) -> None:
         ids = self._any_ids(3)

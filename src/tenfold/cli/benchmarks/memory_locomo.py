@@ -23,9 +23,9 @@ from tenfold.memory.embedding import Embedder
 from tenfold.memory.events import SHARED, Event, Kind, NewEvent
 from tenfold.memory.features import features
 from tenfold.memory.fusion import Judged, fit
-from tenfold.memory.memory import CANDIDATES, Memory
+from tenfold.memory.memory import Memory
 from tenfold.memory.query import read_query
-from tenfold.memory.retrieval import POOL, Fixed, Ranker, Weighted
+from tenfold.memory.retrieval import POOL, Fixed, Ranker, Weighted, candidates
 from tenfold.memory.store import Selection, Tenant, Vectors
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
@@ -184,12 +184,9 @@ class Told:
     def judged(self, conversation: Conversation, question: Question) -> Judged:
         """The features of a question's candidates as `search` meets them, and which are right."""
         query = read_query(question.text)
-        found = self.tenant.member(READER).find(
-            " ".join(query.keywords),
-            self.embedder.embed([question.text])[0],
-            selection=Selection(conversation=conversation.name),
-            limit=CANDIDATES,
-        )
+        vector = self.embedder.embed([question.text])[0]
+        within = Selection(conversation=conversation.name)
+        found = candidates(self.tenant.member(READER), query, vector, within)
         first = Fixed().reasons(found, query, 0).parts.sum(axis=1)
         chosen = np.argsort(-first, kind="stable")[:POOL].astype(np.int64)
         right = [self._turn_of[found.events[i].id] in question.evidence for i in chosen]

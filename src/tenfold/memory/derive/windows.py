@@ -32,6 +32,11 @@ def turn_text(event: Event) -> str:
     return f"{speaker(event)}: {event.text}"
 
 
+def window_text(before: Event | None, event: Event) -> str:
+    """An event after the one before it, if there is one."""
+    return turn_text(event) if before is None else f"{turn_text(before)}\n{turn_text(event)}"
+
+
 def windows(events: Sequence[Event]) -> list[Window]:
     """One window per event, in the order of the log.
 
@@ -45,6 +50,6 @@ def windows(events: Sequence[Event]) -> list[Window]:
         place = event.conversation, audience(event)
         last = before.get(place) if event.conversation else None
         parts = (event,) if last is None else (last, event)
-        made.append(Window(tuple(e.id for e in parts), "\n".join(turn_text(e) for e in parts)))
+        made.append(Window(tuple(e.id for e in parts), window_text(last, event)))
         before[place] = event
     return made

@@ -69,14 +69,14 @@ class Lookup:
 
     def _lexical(self, db: sqlite3.Connection, view: View, text: str) -> Scores:
         stems = list(self.stems(text))[:MOST_WORDS]
-        return bm25(view, [inside(view, *occurrences(db, stem)) for stem in stems])
+        return bm25(view, [rows_with(view, *occurrences(db, stem)) for stem in stems])
 
     def close(self) -> None:
         self.cache.forget()
         self.stems.close()
 
 
-def inside(view: View, documents: Places, times: Places) -> tuple[Places, Places]:
+def rows_with(view: View, documents: Places, times: Places) -> tuple[Places, Places]:
     """The rows of the view with a word, and how often each has it."""
     near = documents < len(view.place)
     rows = view.place[documents[near]]
