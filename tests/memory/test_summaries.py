@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tenfold.errors import InvalidRequest
@@ -87,6 +87,7 @@ def test_a_summary_does_not_say_the_same_twice() -> None:
 
 
 @given(st.integers(2, 12), st.integers(1, 4), st.integers(0, 10_000))
+@example(4, 4, 213)  # as many as are asked for, and two of them say the same
 @settings(deadline=None)
 def test_given_vectors_it_picks_what_the_definition_picks(n: int, k: int, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)

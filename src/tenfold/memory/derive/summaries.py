@@ -70,8 +70,8 @@ def summarise(
         )
     long = [i for i, s in enumerate(candidates) if len(s.text.split()) >= SHORTEST]
     chosen = long or list(range(len(candidates)))
-    if len(chosen) <= k:
-        return [candidates[i] for i in chosen]
+    if not chosen:
+        return []
     if vectors is None:
         centre, like = _by_words([words(candidates[i].text) for i in chosen])
     else:
