@@ -269,9 +269,8 @@ def about(corpus: Corpus, drawn: Mapping[str, Any], seed: int) -> dict[str, Any]
         "for each question kept; kept are those whose true answer the verifier finds free of "
         "errors, at most one of a conversation, kinds by fixed shares, nouns evenly",
         "held_out": "Dialogues and values of pools of at least "
-        f"{POOL_SPLIT_SIZE} were kept from training; templates were kept from composed training "
-        "answers; human turns of training contain most of them; 'unseen' sets are about "
-        "services that training never saw.",
+        f"{POOL_SPLIT_SIZE} were kept from training, and templates from its composed answers "
+        "and its human turns; 'unseen' sets are about services that training never saw.",
         "unseen_services": sorted(unseen - train),
         "hard": "five records, or three besides those asked about that hold a slot asked for",
         "baselines": "nearest: the most alike training answer with the values replaced; ngram: a "
