@@ -7,7 +7,7 @@ so there is no filter to forget.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -163,7 +163,8 @@ class Member(Protocol):
     def erase(self, selection: Selection) -> Receipt:
         """Erases the member's own events that are selected, and all that came from them.
 
-        One transaction; raises InvalidRequest for an empty selection or one that selects nothing.
+        Recalls that repeat them and feedback that was given on them go along. One transaction;
+        raises InvalidRequest for an empty selection or one that selects nothing.
         """
         ...
 
@@ -184,6 +185,22 @@ class Tenant(Protocol):
 
     def revoke(self, member: str, team: str) -> None:
         """Takes that back."""
+        ...
+
+    def history(self, selection: Selection = Selection(), limit: int = 0) -> Iterator[Event]:
+        """Events of all members as `Member.history` gives them, for retention and backups."""
+        ...
+
+    def settings(self) -> Mapping[str, str]:
+        """What is set for the tenant, by name: policies, never anything that was said."""
+        ...
+
+    def set(self, name: str, value: str) -> None:
+        """Sets it for good; "" takes it back. No rebuild and no erasure changes it."""
+        ...
+
+    def epoch(self) -> int:
+        """Grows whenever something is taken away or rights change: caches compare it."""
         ...
 
     def waiting(self, limit: int) -> list[Event]:
@@ -234,8 +251,11 @@ class Tenant(Protocol):
         """Looks for texts in the bytes of every file and in the vocabularies of every index."""
         ...
 
-    def rebuild(self) -> Status:
-        """Drops all that was derived and queues every event again."""
+    def rebuild(self, keep: Collection[str] = ()) -> Status:
+        """Drops all that was derived and queues every event again; kinds in `keep` stay.
+
+        That is for what the queue does not bring back: summaries and weights are made on demand.
+        """
         ...
 
     def status(self) -> Status:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tenfold.memory.events import new_id
 from tenfold.memory.sqlite.raw import RawFiles
-from tenfold.memory.sqlite.schema import APPLICATION, TABLES, VERSION
+from tenfold.memory.sqlite.schema import APPLICATION, TABLES, UPGRADES, VERSION
 from tenfold.memory.store import StoreError
 
 PRIVATE = 0o600
@@ -37,6 +37,7 @@ class Database:
             try:
                 _check(self._writer, path)
                 _prepare(self._writer)
+                _upgrade(self._writer)
             except BaseException:
                 self._writer.close()
                 raise
@@ -193,6 +194,19 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             "it was left as it is",
             hint="upgrade tenfold",
         )
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Brings a file of an older version up to this one, whole or not at all."""
+    if db.execute("PRAGMA user_version").fetchone() == (VERSION,):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()  # another process may have been first
+    for step in range(version, VERSION):
+        for statement in UPGRADES[step]:
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute("COMMIT")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from tenfold.errors import InvalidRequest
+from tenfold.memory.contract import FAILURE, check_space, checked_vectors
 from tenfold.memory.events import Event, clean_name
 from tenfold.memory.sqlite.log import advance, counters, read
 from tenfold.memory.sqlite.schema import FOUND, VECTORS
@@ -24,7 +22,6 @@ from tenfold.memory.sqlite.visibility import (
 from tenfold.memory.store import Derived, Selection, Vectors
 
 WINDOW = VECTORS["window"]
-FAILURE = 500  # characters of a reason that are kept
 
 
 # For each event that this process derives from: the file's epoch when it was handed out. One that
@@ -112,7 +109,7 @@ def put_vectors(
     handed: Handed,
 ) -> None:
     """See `Tenant.put_vectors`."""
-    vectors = _checked(kind, ids, vectors)
+    vectors = checked_vectors(kind, ids, vectors)
     if not len(vectors):
         return
     _claim_space(db, deriver, kind, vectors.shape[1])
@@ -216,10 +213,13 @@ def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
     return Gone(rows, len(again))
 
 
-def rebuild(db: sqlite3.Connection) -> None:
+def rebuild(db: sqlite3.Connection, keep: Collection[str]) -> None:
     """See `Tenant.rebuild`."""
-    for table in ("vectors", "spaces", "derived", "lineage", "waiting"):
+    for table in ("vectors", "spaces", "waiting"):
         db.execute(f"DELETE FROM {table}")
+    kept = one_of("kind", sorted(keep))
+    db.execute(f"DELETE FROM derived WHERE NOT {kept.sql}", kept.values)
+    db.execute("DELETE FROM lineage WHERE derived NOT IN (SELECT id FROM derived)")
     db.execute("INSERT INTO words(words) VALUES ('rebuild')")
     db.execute(
         "INSERT INTO waiting SELECT sequence, ?, NULL FROM findable", (advance(db, "epoch"),)
@@ -283,32 +283,9 @@ def _delete(db: sqlite3.Connection, table: str, column: str, values: Sequence[in
     return db.execute(f"DELETE FROM {table} WHERE {where}", (array(values),)).rowcount
 
 
-def _checked(kind: str, ids: Sequence[str], vectors: Vectors) -> Vectors:
-    if kind not in VECTORS:
-        raise InvalidRequest(f"there are no {kind!r} vectors", param="kind", hint="turn, window")
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(ids):
-        raise InvalidRequest(
-            f"{len(ids)} events need vectors of shape [{len(ids)}, width], not {vectors.shape}",
-            param="vectors",
-        )
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.all(np.abs(lengths - 1) < 1e-2):  # also refuses what is not a number
-        raise InvalidRequest(
-            "vectors must have unit length", param="vectors", hint="divide each by its norm"
-        )
-    return vectors
-
-
 def _claim_space(db: sqlite3.Connection, deriver: str, kind: str, width: int) -> None:
     """Vectors of one kind come from one deriver, or cosines between them mean nothing."""
     clean_name(deriver, "deriver")
     db.execute("INSERT OR IGNORE INTO spaces VALUES (?, ?, ?)", (kind, deriver, width))
     there = db.execute("SELECT deriver, width FROM spaces WHERE kind = ?", (kind,)).fetchone()
-    if there != (deriver, width):
-        raise InvalidRequest(
-            f"the {kind} vectors are of {there[0]!r} with width {there[1]}, these are of"
-            f" {deriver!r} with width {width}",
-            param="deriver",
-            hint="rebuild the memory to change its embedder",
-        )
+    check_space(kind, there, deriver, width)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
-import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tenfold.errors import InvalidRequest
-from tenfold.memory.events import Kind, new_id
+from tenfold.memory.contract import check_erasable, forms_of, holding, nothing_to_erase, receipt_of
+from tenfold.memory.events import Kind
 from tenfold.memory.sqlite.database import Database
 from tenfold.memory.sqlite.derivations import remove
 from tenfold.memory.sqlite.log import advance
@@ -34,21 +31,12 @@ MOST_LEVELS = 48  # of the text index; FTS5 has 64 at most, or 2,000 in older ve
 
 def erase(db: sqlite3.Connection, viewer: Viewer, selection: Selection) -> Receipt:
     """Erases in the transaction that is open; see `Member.erase`. `scrub` comes after it."""
-    if selection.is_everything():
-        raise InvalidRequest(
-            "an erasure needs a selection",
-            param="selection",
-            hint="to erase everything, drop the tenant",
-        )
+    check_erasable(selection)
     clause = viewer.may_erase() & selected(selection)
     chosen = _sequences(db, f"SELECT e.sequence FROM events e WHERE {clause.sql}", clause.values)
     if not chosen:
-        raise InvalidRequest(
-            "the selection has no event that can be erased",
-            param="selection",
-            hint="members erase what they wrote and what is about them; a tenant erases the rest",
-        )
-    chosen = _with_recalls(db, chosen)
+        raise nothing_to_erase()
+    chosen = _with_what_repeats(db, chosen)
     gone = array(chosen)
     where = "sequence IN (SELECT value FROM json_each(?))"
     indexed = db.execute(
@@ -63,14 +51,7 @@ def erase(db: sqlite3.Connection, viewer: Viewer, selection: Selection) -> Recei
         db.execute(f"REINDEX {index}")
     _rewrite_index(db)
     advance(db, "unscrubbed")
-    receipt = Receipt(
-        id=new_id(),
-        erased_at=moment(time.time_ns() // 1000),
-        events=len(chosen),
-        derived=max(indexed, 0) + removed.rows,
-        rederived=removed.queued,
-        selection=_parts(selection),
-    )
+    receipt = receipt_of(selection, len(chosen), max(indexed, 0) + removed.rows, removed.queued)
     _keep(db, receipt)
     return receipt
 
@@ -106,12 +87,12 @@ def receipts(db: sqlite3.Connection) -> list[Receipt]:
 
 def residue(database: Database, stems: Stemmer, probes: Sequence[str]) -> list[Residue]:
     """Where probes are in the files' bytes, in tables, in index vocabularies and in segments."""
-    forms = [_forms(probe) for probe in probes]
+    forms = [forms_of(probe) for probe in probes]
     places: list[Residue] = []
     for suffix in ("", "-wal", "-shm"):
         path = database.path.with_name(database.path.name + suffix)
         data = database.files.read(path)
-        places += [Residue(path.name, i) for i in _holding(data, forms)]
+        places += [Residue(path.name, i) for i in holding(data, forms)]
     with database.reading() as db:
         places += _in_tables(db, forms)
         places += _in_index(db, stems, probes)
@@ -122,8 +103,8 @@ def _sequences(db: sqlite3.Connection, sql: str, values: Iterable[str | int]) ->
     return [place for (place,) in db.execute(sql, tuple(values))]
 
 
-def _with_recalls(db: sqlite3.Connection, chosen: list[int]) -> list[int]:
-    """Also the recalls that repeat them, and recalls of those."""
+def _with_what_repeats(db: sqlite3.Connection, chosen: list[int]) -> list[int]:
+    """Also the recalls that repeat them, the feedback given on them, and what repeats those."""
     all_of_them, last = set(chosen), chosen
     while last:
         clause = one_of("l.source", last)
@@ -132,7 +113,7 @@ def _with_recalls(db: sqlite3.Connection, chosen: list[int]) -> list[int]:
             for place in _sequences(
                 db,
                 "SELECT e.sequence FROM links l JOIN events e ON e.sequence = l.event"
-                f" WHERE e.kind = '{Kind.RECALL}' AND {clause.sql}",
+                f" WHERE e.kind IN ('{Kind.RECALL}', '{Kind.FEEDBACK}') AND {clause.sql}",
                 clause.values,
             )
             if place not in all_of_them
@@ -168,16 +149,6 @@ def _forget_sources(db: sqlite3.Connection, gone: str) -> None:
     db.execute(f"DELETE FROM links WHERE source {among} OR event {among}", (gone, gone))
 
 
-def _parts(selection: Selection) -> dict[str, str]:
-    """Which parts restricted it, and of lists how long they are: no values."""
-    parts: dict[str, str] = {}
-    for part in dataclasses.fields(selection):
-        value = getattr(selection, part.name)
-        if value:
-            parts[part.name] = str(len(value)) if isinstance(value, tuple) else "given"
-    return parts
-
-
 def _keep(db: sqlite3.Connection, receipt: Receipt) -> None:
     db.execute(
         "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?)",
@@ -202,20 +173,6 @@ def _truncate(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _forms(probe: str) -> list[bytes]:
-    """A probe's bytes in the ways in which it may be written."""
-    texts = {probe, probe.lower(), probe.upper(), probe.casefold()}
-    texts |= {unicodedata.normalize(form, t) for t in texts for form in ("NFC", "NFD")}
-    texts |= {json.dumps(t, ensure_ascii=False)[1:-1] for t in texts}
-    return sorted({t.encode(errors="replace").lower() for t in texts if t})
-
-
-def _holding(data: bytes, forms: Sequence[Sequence[bytes]]) -> list[int]:
-    """The probes that are in the data."""
-    low = data.lower()  # of ASCII; other letters are looked for in each of their cases
-    return [i for i, variants in enumerate(forms) if any(v in low for v in variants)]
-
-
 def _in_tables(db: sqlite3.Connection, forms: Sequence[Sequence[bytes]]) -> list[Residue]:
     """Rows may be split over pages in the file's bytes; here they are whole."""
     names = [
@@ -229,7 +186,7 @@ def _in_tables(db: sqlite3.Connection, forms: Sequence[Sequence[bytes]]) -> list
         seen: set[int] = set()
         rows = db.execute(f'SELECT * FROM "{name}"')
         while some := rows.fetchmany(BATCH):
-            seen.update(_holding(b"\0".join(_cells(some)), forms))
+            seen.update(holding(b"\0".join(_cells(some)), forms))
         places += [Residue(f"table {name}", i) for i in sorted(seen)]
     return places
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 
-from tenfold.errors import InvalidRequest
+from tenfold.memory.contract import check_sources, check_teams, made, number_of_words, same_again
 from tenfold.memory.events import Event, Kind, NewEvent, Scope, new_id
 from tenfold.memory.sqlite.schema import FOUND
 from tenfold.memory.sqlite.visibility import (
@@ -28,7 +26,6 @@ COLUMNS = (
     " e.scope, e.valid_at, e.recorded_at, e.key, e.sources, e.provenance"
 )
 PAGE = 500  # events that `history` reads at a time
-_WORD = re.compile(r"[^\W_]+")
 
 _INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -76,8 +73,10 @@ def by_id(db: sqlite3.Connection, viewer: Viewer, ids: Sequence[str]) -> dict[st
 
 def append(db: sqlite3.Connection, author: str, events: Sequence[NewEvent]) -> list[Event]:
     """Writes events in the transaction that is open; see `Member.append`."""
-    _check_teams(db, author, events)
-    _check_sources(db, author, events)
+    if any(e.scope.team for e in events):
+        check_teams(author, events, teams(db, author))
+    if wanted := sorted({source for e in events for source in e.sources}):
+        check_sources(author, wanted, by_id(db, Viewer(author), wanted))
     now = time.time_ns() // 1000
     ids = sorted(new_id(now // 1000) for _ in events)  # in the order of the log within a call
     last = _count(db, "sequence")
@@ -86,7 +85,7 @@ def append(db: sqlite3.Connection, author: str, events: Sequence[NewEvent]) -> l
     for new, fresh_id in zip(events, ids, strict=True):
         first = _under_key(db, author, new, fresh) if new.key else None
         if first is None:
-            first = _made(new, author, fresh_id, last + len(fresh) + 1, now)
+            first = made(new, author, fresh_id, last + len(fresh) + 1, now)
             fresh.append(first)
         written.append(first)
     db.executemany(_INSERT, [_row(e) for e in fresh])
@@ -143,34 +142,9 @@ def counters(db: sqlite3.Connection) -> tuple[int, int, int]:
     return values["sequence"], values["epoch"], values["stamp"]
 
 
-def number_of_words(text: str) -> int:
-    """Its length, for BM25."""
-    return sum(1 for _ in _WORD.finditer(text))
-
-
 def _count(db: sqlite3.Connection, counter: str) -> int:
     row = db.execute("SELECT value FROM counters WHERE name = ?", (counter,)).fetchone()
     return int(row[0])
-
-
-def _made(new: NewEvent, author: str, ulid: str, sequence: int, now: int) -> Event:
-    return Event(
-        id=ulid,
-        author=author,
-        role=new.role,
-        text=new.text,
-        subject=new.subject or author,
-        to=new.to,
-        conversation=new.conversation,
-        sequence=sequence,
-        kind=new.kind,
-        scope=new.scope,
-        valid_at=new.valid_at or moment(now),
-        recorded_at=moment(now),
-        key=new.key,
-        sources=tuple(new.sources),
-        provenance=dict(new.provenance),
-    )
 
 
 def _row(e: Event) -> tuple[str | int, ...]:
@@ -182,56 +156,20 @@ def _row(e: Event) -> tuple[str | int, ...]:
     )  # fmt: skip
 
 
-def _under_key(
-    db: sqlite3.Connection, author: str, new: NewEvent, fresh: Sequence[Event]
-) -> Event | None:
-    """The event that has the key already. Raises InvalidRequest when it is another one."""
-    first = next((e for e in fresh if e.key == new.key), None)
-    if first is None:
-        known = read(db, Clause("e.author = ? AND e.key = ? AND e.key <> ''", (author, new.key)))
-        first = known[0] if known else None
-    if first is None:
-        return None
-    again = _made(new, author, first.id, first.sequence, microseconds(first.recorded_at))
-    if new.valid_at is None:  # it was "now" the first time, whenever that was
-        again = replace(again, valid_at=first.valid_at)
-    if again != first:
-        raise InvalidRequest(
-            f"key {new.key!r} holds another event ({first.id})",
-            param="key",
-            hint="a key names one event for good; use a new one for something new",
-        )
-    return first
-
-
-def _check_teams(db: sqlite3.Connection, author: str, events: Sequence[NewEvent]) -> None:
-    wanted = {e.scope.team for e in events} - {None}
-    missing = wanted - teams(db, author) if wanted else set()
-    if missing:
-        name = min(str(team) for team in missing)
-        raise InvalidRequest(
-            f"{author!r} is not in team {name!r}",
-            param="scope",
-            hint="the tenant grants teams: tenant.grant(member, team)",
-        )
-
-
 def teams(db: sqlite3.Connection, member: str) -> frozenset[str]:
     """The teams that a member is in."""
     rows = db.execute("SELECT team FROM grants WHERE member = ?", (member,))
     return frozenset(team for (team,) in rows)
 
 
-def _check_sources(db: sqlite3.Connection, author: str, events: Sequence[NewEvent]) -> None:
-    wanted = sorted({source for e in events for source in e.sources})
-    known = by_id(db, Viewer(author), wanted) if wanted else {}
-    for source in wanted:
-        if source not in known:
-            raise InvalidRequest(
-                f"there is no event {source} that {author!r} can read",
-                param="sources",
-                hint="sources are ids of events that memory returned to this member",
-            )
+def _under_key(
+    db: sqlite3.Connection, author: str, new: NewEvent, fresh: Sequence[Event]
+) -> Event | None:
+    first = next((e for e in fresh if e.key == new.key), None)
+    if first is None:
+        known = read(db, Clause("e.author = ? AND e.key = ? AND e.key <> ''", (author, new.key)))
+        first = known[0] if known else None
+    return None if first is None else same_again(first, new)
 
 
 @lru_cache(maxsize=1024)

@@ -10,10 +10,18 @@ from __future__ import annotations
 from tenfold.memory.events import Kind
 
 APPLICATION = 0x74466D31  # "tFm1" in the file's header
-VERSION = 1
+VERSION = 2
 FOUND = (Kind.OBSERVATION, Kind.TOOL)  # the kinds that are found and derived from
 NAMED_INDICES = ("event_ids", "event_keys", "conversations")  # the ones that hold names
 VECTORS = {"turn": 0, "window": 1}  # a vector's id is twice its event's sequence plus this
+
+# What makes a file of the version after it.
+UPGRADES = {
+    1: (
+        "CREATE TABLE settings(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX derived_kinds ON derived(kind)",
+    ),
+}
 
 _FOUND = ", ".join(f"'{kind}'" for kind in FOUND)
 
@@ -53,4 +61,5 @@ CREATE INDEX origins ON lineage(derived, event);
 CREATE TABLE receipts(
   id TEXT PRIMARY KEY, erased_at INTEGER NOT NULL, events INTEGER NOT NULL,
   derived INTEGER NOT NULL, rederived INTEGER NOT NULL, selection TEXT NOT NULL);
+{"".join(f"{step};" for steps in UPGRADES.values() for step in steps)}
 """

@@ -7,10 +7,10 @@ the module that knows: log, lookup, derivations, erasure.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from tenfold.errors import InvalidRequest
-from tenfold.memory.events import Event, NewEvent, clean_id, clean_name
+from tenfold.memory.contract import at_least, named
+from tenfold.memory.events import Event, NewEvent, clean_id
 from tenfold.memory.sqlite import derivations, erasure, log
 from tenfold.memory.sqlite.database import Database
 from tenfold.memory.sqlite.lookup import Lookup
@@ -59,17 +59,7 @@ class SqliteMember:
         return [known[ulid] for ulid in ids if ulid in known]
 
     def history(self, selection: Selection = _ALL, limit: int = 0) -> Iterator[Event]:
-        # Page by page and no transaction in between: a slow reader holds nobody up, and what was
-        # erased meanwhile does not come.
-        with self._tenant.database.reading() as db:
-            first, last = log.history(db, self._viewer, selection, _at_least(limit, 0))
-        while first <= last:
-            with self._tenant.database.reading() as db:
-                events = log.page(db, self._viewer, selection, first, last)
-            if not events:
-                return
-            yield from events
-            first = events[-1].sequence + 1
+        return self._tenant.history_as(self._viewer, selection, limit)
 
     def find(
         self,
@@ -81,7 +71,7 @@ class SqliteMember:
     ) -> Found:
         with self._tenant.database.reading() as db:
             return self._tenant.lookup.find(
-                db, self._viewer, text, vector, selection, _at_least(limit, 1)
+                db, self._viewer, text, vector, selection, at_least(limit, 1)
             )
 
     def derived(self, kind: str, selection: Selection = _ALL) -> Iterator[Derived]:
@@ -108,7 +98,7 @@ class SqliteTenant:
         return self._name
 
     def member(self, name: str) -> SqliteMember:
-        return SqliteMember(self, _named(name, "member"))
+        return SqliteMember(self, named(name, "member"))
 
     def grant(self, member: str, team: str) -> None:
         self._change_grants("INSERT OR IGNORE INTO grants VALUES (?, ?)", member, team)
@@ -116,9 +106,41 @@ class SqliteTenant:
     def revoke(self, member: str, team: str) -> None:
         self._change_grants("DELETE FROM grants WHERE member = ? AND team = ?", member, team)
 
+    def history(self, selection: Selection = _ALL, limit: int = 0) -> Iterator[Event]:
+        return self.history_as(_TENANT, selection, limit)
+
+    def history_as(self, viewer: Viewer, selection: Selection, limit: int) -> Iterator[Event]:
+        """What this viewer may read of a selection."""
+        # Page by page and no transaction in between: a slow reader holds nobody up, and what was
+        # erased meanwhile does not come.
+        with self.database.reading() as db:
+            first, last = log.history(db, viewer, selection, at_least(limit, 0))
+        while first <= last:
+            with self.database.reading() as db:
+                events = log.page(db, viewer, selection, first, last)
+            if not events:
+                return
+            yield from events
+            first = events[-1].sequence + 1
+
+    def settings(self) -> Mapping[str, str]:
+        with self.database.reading() as db:
+            return dict(db.execute("SELECT name, value FROM settings ORDER BY name"))
+
+    def set(self, name: str, value: str) -> None:
+        with self.database.writing() as db:
+            if value:
+                db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+            else:
+                db.execute("DELETE FROM settings WHERE name = ?", (name,))
+
+    def epoch(self) -> int:
+        with self.database.reading() as db:
+            return log.counters(db)[1]
+
     def waiting(self, limit: int) -> list[Event]:
         with self.database.reading() as db:
-            return derivations.waiting(db, _at_least(limit, 1), self._handed_out)
+            return derivations.waiting(db, at_least(limit, 1), self._handed_out)
 
     def previous(self, ids: Sequence[str]) -> list[Event | None]:
         with self.database.reading() as db:
@@ -165,9 +187,9 @@ class SqliteTenant:
     def verify_erasure(self, probes: Sequence[str]) -> list[Residue]:
         return erasure.residue(self.database, self.lookup.stems, probes)
 
-    def rebuild(self) -> Status:
+    def rebuild(self, keep: Collection[str] = ()) -> Status:
         with self.database.writing() as db:
-            derivations.rebuild(db)
+            derivations.rebuild(db, keep)
         with self.database.reading() as db:
             self.lookup.cache.let_go(db)
         return self.status()
@@ -201,17 +223,5 @@ class SqliteTenant:
 
     def _change_grants(self, sql: str, member: str, team: str) -> None:
         with self.database.writing() as db:
-            db.execute(sql, (_named(member, "member"), _named(team, "team")))
+            db.execute(sql, (named(member, "member"), named(team, "team")))
             log.advance(db, "epoch")
-
-
-def _named(name: str, param: str) -> str:
-    if not clean_name(name, param):
-        raise InvalidRequest(f"a {param} needs a name", param=param)
-    return name
-
-
-def _at_least(limit: int, least: int) -> int:
-    if limit < least:
-        raise InvalidRequest(f"limit is {limit}, {least} at least", param="limit")
-    return limit
