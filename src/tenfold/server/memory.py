@@ -14,7 +14,7 @@ from tenfold.errors import InvalidRequest
 from tenfold.memory.events import Event, Kind, NewEvent, Scope, clean_id
 from tenfold.memory.memory import Memory, as_json
 from tenfold.memory.store import Selection
-from tenfold.server import errors
+from tenfold.server import errors, memory_lineage
 from tenfold.server.context import Context
 from tenfold.server.errors import Refusal
 from tenfold.server.memories import owner_of
@@ -30,6 +30,7 @@ def routes(router: APIRouter, ctx: Context) -> None:
 
     _changing(router, ctx)
     _looking(router, ctx)
+    memory_lineage.routes(router, lambda http, work: _on_memory(ctx, http, work))
 
 
 async def _on_memory(ctx: Context, http: Request, work: Callable[[Memory], T]) -> T:
