@@ -74,6 +74,25 @@ def test_a_file_that_is_no_memory_is_refused_and_left_as_it_is(store: SqliteStor
     assert ("upgrade" in str(e.value)) == (damage == "newer")
 
 
+def test_a_file_of_the_first_version_is_brought_up_to_this_one(store: SqliteStore):
+    tenant = filled(store)
+    said = [e.text for e in tenant.member("ada").history()]
+    store.close()
+    db = sqlite3.connect(store.root / file_name("acme"))
+    db.executescript("DROP TABLE settings; DROP INDEX derived_kinds; PRAGMA user_version = 1")
+    db.close()
+    for _ in range(2):
+        tenant = store.tenant("acme")
+        assert [e.text for e in tenant.member("ada").history()] == said
+        tenant.set("retention", "{}")
+        assert dict(tenant.settings()) == {"retention": "{}"}
+        store.close()
+    db = sqlite3.connect(store.root / file_name("acme"))
+    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    assert db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'derived_kinds'").fetchone()
+    db.close()
+
+
 def test_damage_inside_the_file_is_a_clear_error(store: SqliteStore):
     tenant = filled(store, 4000)
     store.close()

@@ -298,6 +298,77 @@ def test_rebuilding_drops_what_was_derived_and_queues_everything(tenant: Tenant)
     assert not list(tenant.member("ada").derived("entity"))
 
 
+def test_rebuilding_keeps_the_kinds_that_the_queue_does_not_bring_back(tenant: Tenant):
+    (a,) = say(tenant, "ada", "tea")
+    summary, weights = (Derived(kind, f"{kind}/1", (a.id,), {"x": 1.5}) for kind in ("s", "w"))
+    tenant.put([summary, weights, Derived("entity", "e/1", (a.id,), {})])
+    status = tenant.rebuild(keep=("s", "w"))
+    assert (status.waiting, set(status.derivers)) == (1, {"s", "w"})
+    ada = tenant.member("ada")
+    assert [*ada.derived("s"), *ada.derived("w"), *ada.derived("entity")] == [summary, weights]
+    tenant.erase(Selection(ids=(a.id,)))  # and they still go with what they came from
+    assert [*ada.derived("s"), *ada.derived("w")] == []
+
+
+def test_feedback_goes_with_what_it_was_given_on_and_answers_stay(tenant: Tenant):
+    tea, rain = say(tenant, "ada", "tea at four", "rain at five", scope=SHARED)
+    bob = tenant.member("bob")
+    given, answer = bob.append(
+        [
+            NewEvent("when is tea?", kind=Kind.FEEDBACK, sources=(tea.id, rain.id)),
+            NewEvent("at four, then", sources=(tea.id,)),
+        ]
+    )
+    tenant.put([Derived("weights", "w/1", (given.id,), {"x": 1.0})])
+    receipt = tenant.member("ada").erase(Selection(ids=(rain.id,)))
+    assert receipt.events == 2
+    assert texts(bob.history()) == ["tea at four", "at four, then"]
+    assert list(bob.derived("weights")) == []
+    assert bob.get([answer.id])[0].sources == (tea.id,)
+    assert tenant.verify_erasure(["when is tea?", given.id]) == []
+
+
+def test_a_tenant_reads_the_history_of_all_its_members(tenant: Tenant):
+    say(tenant, "ada", "tea")
+    say(tenant, "bob", "rain", scope=SHARED)
+    say(tenant, "bob", "coffee")
+    assert texts(tenant.history()) == ["tea", "rain", "coffee"]
+    assert texts(tenant.history(limit=1)) == ["coffee"]
+    assert texts(tenant.history(Selection(author="ada"))) == ["tea"]
+
+
+def test_settings_stay_until_they_are_taken_back(opener: Opener):
+    tenant = opener().tenant("acme")
+    (a,) = say(tenant, "ada", "tea")
+    assert tenant.settings() == {}
+    tenant.set("retention", '{"a": "ä"}')
+    tenant.set("other", "1")
+    tenant.set("other", "2")
+    tenant.erase(Selection(ids=(a.id,)))
+    tenant.rebuild()
+    again = opener().tenant("acme")
+    assert dict(again.settings()) == {"retention": '{"a": "ä"}', "other": "2"}
+    again.set("retention", "")
+    again.set("unknown", "")
+    assert dict(again.settings()) == {"other": "2"}
+
+
+def test_the_epoch_grows_when_something_is_taken_away_or_rights_change(tenant: Tenant):
+    (a,) = say(tenant, "ada", "tea")
+    seen = [tenant.epoch()]
+    say(tenant, "ada", "rain")
+    assert tenant.epoch() == seen[0]
+    for change in (
+        lambda: tenant.grant("bob", "red"),
+        lambda: tenant.revoke("bob", "red"),
+        lambda: tenant.erase(Selection(ids=(a.id,))),
+        tenant.rebuild,
+    ):
+        change()
+        seen.append(tenant.epoch())
+    assert sorted(set(seen)) == seen
+
+
 # --- tenants
 
 
