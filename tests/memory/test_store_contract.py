@@ -9,7 +9,7 @@ import pytest
 
 from tenfold.errors import InvalidRequest, UnknownName
 from tenfold.memory.events import PRIVATE, SHARED, Kind, NewEvent, Scope, new_id
-from tenfold.memory.store import Derived, MemoryStore, Selection, Tenant
+from tenfold.memory.store import ON_DEMAND, Derived, MemoryStore, Selection, Tenant
 from tests.memory.stores import Opener, unit_vectors
 
 RED = Scope("team:red")
@@ -326,6 +326,19 @@ def test_feedback_goes_with_what_it_was_given_on_and_answers_stay(tenant: Tenant
     assert list(bob.derived("weights")) == []
     assert bob.get([answer.id])[0].sources == (tea.id,)
     assert tenant.verify_erasure(["when is tea?", given.id]) == []
+
+
+def test_what_was_made_on_demand_goes_with_an_event_and_queues_no_other(tenant: Tenant):
+    a, b = say(tenant, "ada", "tea", "rain")
+    for kind in sorted(ON_DEMAND):
+        tenant.put([Derived(kind, f"{kind}/1", (a.id, b.id), {"x": 1.0})], done=[a.id, b.id])
+    receipt = tenant.erase(Selection(ids=(a.id,)))
+    assert (receipt.rederived, tenant.waiting(9)) == (0, [])
+    assert [list(tenant.member("ada").derived(kind)) for kind in ON_DEMAND] == [[], []]
+    c, d = say(tenant, "ada", "sun", "snow")
+    tenant.put([Derived("entity", "e/1", (c.id, d.id), {})], done=[c.id, d.id])
+    tenant.erase(Selection(ids=(c.id,)))
+    assert [e.id for e in tenant.waiting(9)] == [d.id]
 
 
 def test_a_tenant_reads_the_history_of_all_its_members(tenant: Tenant):

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from tenfold.errors import InvalidRequest
+from tenfold.memory.derive.summaries import Summary
 from tenfold.memory.events import Event
 from tenfold.memory.features import (
     FEATURES,
@@ -36,11 +37,17 @@ NEIGHBOURS = 0.3  # what a lexical match lends to the events before and after it
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An event with its score, which is the sum of `parts` (what each reason contributed)."""
+    """An event with its score, which is the sum of `parts` (what each reason contributed).
+
+    `repeats` are events that say the same again. With a `summary` it stands for all events of that;
+    `event` is the best of them.
+    """
 
     event: Event
     score: float
     parts: Mapping[str, float]
+    repeats: tuple[str, ...] = ()
+    summary: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ from tenfold.errors import TenfoldError
 from tenfold.memory.events import Event, Kind, NewEvent, Scope, in_utc
 
 Vectors = NDArray[np.float32]
+# Kinds that are derived when somebody asks for it. No queue brings them back: a rebuild keeps them,
+# and events are not queued again because one of these went with another event.
+ON_DEMAND = frozenset({"summary", "weights"})
 
 
 class StoreError(TenfoldError):

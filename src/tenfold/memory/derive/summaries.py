@@ -21,8 +21,10 @@ from tenfold.memory.derive.wording import words
 from tenfold.memory.events import Event
 from tenfold.memory.store import Derived, Vectors
 
-DERIVER = "summaries/1"
-SENTENCES = 3  # of one summary
+KIND, DERIVER = "summary", "summaries/2"
+SENTENCES, MOST_SENTENCES = 3, 12  # of one summary
+EVENTS_A_SENTENCE = 8  # beyond the first three
+SEGMENT = 100  # events that one summary stands for at most
 SHORTEST = 4  # words of a sentence that can stand for others
 TWICE = 0.95  # how alike sentences are that say the same
 NEAR = 0.7  # weight of nearness to the centre; the rest is distance from the sentences taken
@@ -39,6 +41,28 @@ class Sentence:
     text: str
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A summary as it is kept: its text, and the events that it stands for, in their order.
+
+    `said` has the event and the words of each sentence that was taken; a summary in words of its
+    own has none. `deriver` is who made it.
+    """
+
+    conversation: str
+    text: str
+    events: tuple[str, ...]
+    said: tuple[tuple[str, str], ...]
+    deriver: str
+
+
+def summary_of(row: Derived) -> Summary:
+    """A summary as the store has it."""
+    text, sources = str(row.value["text"]), str(row.value["sources"]).split()
+    said = tuple(zip(sources, text.split("\n"), strict=True)) if sources else ()
+    return Summary(str(row.value["conversation"]), text, row.events, said, row.deriver)
 
 
 def sentences(events: Sequence[Event]) -> list[Sentence]:
@@ -84,23 +108,37 @@ def derive_summaries(events: Sequence[Event]) -> list[Derived]:
 
     `value` has the `text`, a sentence a line, the `sources`, the event of each, and the
     `conversation`. Since each sentence was weighed against all events, it comes from all of them.
+    Of more than SEGMENT events there are several.
     """
+    rows = []
+    for group in segments(events):
+        most = min(MOST_SENTENCES, max(SENTENCES, len(group) // EVENTS_A_SENTENCE))
+        said = summarise(sentences(group), most)
+        if said and len(group) > len(said):  # else the conversation is as short as its summary
+            lines = [" ".join(s.text.split()) for s in said]
+            rows.append(row_of(group, "\n".join(lines), DERIVER, [s.event for s in said]))
+    return rows
+
+
+def segments(events: Sequence[Event]) -> list[list[Event]]:
+    """Events that one summary may stand for: of one conversation and audience, SEGMENT at most."""
     groups: dict[tuple[str, tuple[str, str]], list[Event]] = defaultdict(list)
     for event in learnt(events):
         if event.conversation:
             groups[event.conversation, audience(event)].append(event)
-    rows = []
-    for (conversation, _), group in groups.items():
-        said = summarise(sentences(group))
-        if not said or len(group) <= len(said):
-            continue  # the conversation is as short as its summary
-        value = {
-            "conversation": conversation,
-            "text": "\n".join(" ".join(s.text.split()) for s in said),
-            "sources": " ".join(s.event for s in said),
-        }
-        rows.append(Derived("summary", DERIVER, tuple(e.id for e in group), value))
-    return rows
+    return [g[i : i + SEGMENT] for g in groups.values() for i in range(0, len(g), SEGMENT)]
+
+
+def row_of(
+    events: Sequence[Event], text: str, deriver: str, sources: Sequence[str] = ()
+) -> Derived:
+    """A summary of events for the store, with the event of each line where it quotes them."""
+    value = {
+        "conversation": events[0].conversation,
+        "text": text,
+        "sources": " ".join(sources),
+    }
+    return Derived(KIND, deriver, tuple(e.id for e in events), value)
 
 
 def _pick(centre: NDArray[np.float64], like: _Likeness, k: int) -> list[int]:

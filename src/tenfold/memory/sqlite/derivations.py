@@ -19,7 +19,7 @@ from tenfold.memory.sqlite.visibility import (
     one_of,
     selected,
 )
-from tenfold.memory.store import Derived, Selection, Vectors
+from tenfold.memory.store import ON_DEMAND, Derived, Selection, Vectors
 
 WINDOW = VECTORS["window"]
 
@@ -141,14 +141,17 @@ def derived(
     """
     meant = selected(selection)
     readable = viewer.sees() & known_by(selection)
+    # From the selected events on, which are few where search asks for what stands for its hits.
+    origins = "" if selection.is_everything() else (
+        " AND d.id IN (SELECT l.derived FROM events e JOIN lineage l ON l.event = e.sequence"
+        f" WHERE {meant.sql})"
+    )  # fmt: skip
     rows = db.execute(
-        f"SELECT d.id, d.kind, d.deriver, d.value FROM derived d WHERE d.kind = ? AND EXISTS"
-        f" (SELECT 1 FROM lineage l JOIN events e ON e.sequence = l.event"
-        f"  WHERE l.derived = d.id AND {meant.sql})"
+        f"SELECT d.id, d.kind, d.deriver, d.value FROM derived d WHERE d.kind = ?{origins}"
         f" AND NOT EXISTS (SELECT 1 FROM lineage l LEFT JOIN events e ON e.sequence = l.event"
         f"  AND {readable.sql} WHERE l.derived = d.id AND e.sequence IS NULL)"
         " ORDER BY d.id",
-        (kind, *meant.values, *readable.values),
+        (kind, *(meant.values if origins else ()), *readable.values),
     ).fetchall()
     for number, name, deriver, value in rows:
         ids = db.execute(
@@ -172,6 +175,7 @@ def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
     Also drops the window vectors of what was said next in the conversation, to any audience.
     """
     gone = array(events)
+    asked_for = one_of("d.kind", sorted(ON_DEMAND))
     parts = [
         number
         for (number,) in db.execute(
@@ -182,8 +186,9 @@ def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
     again = {
         event
         for (event,) in db.execute(
-            "SELECT event FROM lineage WHERE derived IN (SELECT value FROM json_each(?))",
-            (array(parts),),
+            "SELECT l.event FROM lineage l JOIN derived d ON d.id = l.derived"
+            f" WHERE {one_of('d.id', parts).sql} AND NOT {asked_for.sql}",
+            (array(parts), *asked_for.values),
         )
     }
     following = {
