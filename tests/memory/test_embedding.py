@@ -67,9 +67,24 @@ def test_a_text_has_the_same_vector_alone_and_in_a_batch(minilm: MiniLM) -> None
 
 @needs_weights
 def test_half_the_bytes_hardly_change_a_vector(minilm: MiniLM) -> None:
-    half = MiniLM(bf16=True).embed(TEXTS)
+    half = np.stack([MiniLM(bf16=True).embed_query(t) for t in TEXTS])
     assert (half * minilm.embed(TEXTS)).sum(axis=1).min() > 0.999
     assert not np.array_equal(half, minilm.embed(TEXTS))  # it does run in bf16
+    whole = np.stack([MiniLM(bf16=False).embed_query(t) for t in TEXTS])
+    np.testing.assert_allclose(whole, minilm.embed(TEXTS), atol=1e-5)
+
+
+@needs_weights
+def test_weights_laid_out_for_the_cpu_give_the_same_vectors(
+    minilm: MiniLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenfold.memory import encoder
+
+    monkeypatch.setattr(encoder, "has_layouts", lambda: False)
+    plain = MiniLM(bf16=True)
+    np.testing.assert_allclose(minilm.embed(TEXTS), plain.embed(TEXTS), atol=1e-5)
+    for text in TEXTS:
+        assert plain.embed_query(text) @ minilm.embed_query(text) > 0.999
 
 
 @needs_weights
@@ -141,24 +156,51 @@ def test_the_cosine_of_hashed_words_is_that_of_their_counts(words: list[str]) ->
     assert ours @ theirs == pytest.approx(overlap, abs=1e-6)
 
 
+class Counting(HashedWords):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def embed(self, texts):  # type: ignore[no-untyped-def]
+        self.asked += texts
+        return super().embed(texts)
+
+
 def test_the_cache_of_queries_embeds_once_and_keeps_no_text() -> None:
-    class Counting(HashedWords):
-        calls = 0
-
-        def embed(self, texts):  # type: ignore[no-untyped-def]
-            self.calls += 1
-            return super().embed(texts)
-
     embedder = Counting()
     cache = QueryCache(embedder, size=2)
     first = cache.vector("a secret question")
     assert cache.vector("a secret question") is first
-    assert embedder.calls == 1
-    assert "secret" not in repr(vars(cache))
+    assert len(embedder.asked) == 1
+    assert "secret" not in repr(vars(cache)["_caches"])
     cache.vector("second")
     cache.vector("third")  # the first goes
     cache.vector("a secret question")
-    assert embedder.calls == 4
+    assert len(embedder.asked) == 4
     cache.clear()
     cache.vector("a secret question")
-    assert embedder.calls == 5
+    assert len(embedder.asked) == 5
+
+
+def test_what_one_member_asked_is_not_cached_for_another() -> None:
+    embedder = Counting()
+    cache = QueryCache(embedder, members=2)
+    for member in ("ada", "bob", "ada", "bob"):
+        cache.vector("does Carl drink", member)
+    assert len(embedder.asked) == 2
+    cache.vector("something else", "carl")  # ada asked the longest ago
+    cache.vector("does Carl drink", "bob")
+    assert len(embedder.asked) == 3
+    cache.vector("does Carl drink", "ada")
+    assert len(embedder.asked) == 4
+
+
+def test_a_query_goes_the_way_that_the_embedder_has_for_one() -> None:
+    class Two(Counting):
+        def embed_query(self, text: str):  # type: ignore[no-untyped-def]
+            return HashedWords.embed(self, [text])[0] * -1
+
+    embedder = Two()
+    cache = QueryCache(embedder)
+    assert cache.vector("tea") @ HashedWords().embed(["tea"])[0] == pytest.approx(-1)
+    assert embedder.asked == []

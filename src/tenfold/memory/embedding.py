@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import math
 import re
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,10 @@ WORD = re.compile(r"\w+")
 
 
 class Embedder(Protocol):
-    """Texts to vectors. The same text gives the same vector, whatever else is in the batch."""
+    """Texts to vectors. The same text gives the same vector, whatever else is in the batch.
+
+    One that embeds a lone query in another way has `embed_query(text)` too, a vector [width].
+    """
 
     @property
     def name(self) -> str: ...
@@ -70,24 +74,30 @@ class HashedWords:
 class MiniLM:
     """all-MiniLM-L6-v2 on the CPU, weights from an installed package: 384 numbers per text.
 
-    Texts beyond `longest` tokens are cut. `bf16` is faster where the CPU has instructions for it;
-    it changes a vector by about 1e-5 of a cosine, so its vectors compare with the others.
-    Raises MissingExtra without the package.
+    Texts beyond `longest` tokens are cut. Queries run in bfloat16 if `bf16`, by default where the
+    CPU has instructions for it: it is faster and changes a vector by about 1e-5 of a cosine, so it
+    compares with the texts' vectors, which are float32. Raises MissingExtra without the package.
     """
 
     name = "all-minilm-l6-v2"
 
     def __init__(
-        self, folder: Path | None = None, *, longest: int = 256, bf16: bool = False
+        self, folder: Path | None = None, *, longest: int = 256, bf16: bool | None = None
     ) -> None:
-        from tenfold.memory.encoder import Encoder
+        from tenfold.memory.encoder import Encoder, has_bfloat16
 
-        self._encoder: Encoder = Encoder(folder or minilm_folder(), longest=longest, bf16=bf16)
+        half = has_bfloat16() if bf16 is None else bf16
+        self._encoder: Encoder = Encoder(folder or minilm_folder(), longest=longest, half=half)
         self.width = self._encoder.width
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of unit length [texts, width]: the mean of the last layer's states."""
         return self._encoder.embed(texts)
+
+    def embed_query(self, text: str) -> Vectors:
+        """A query's vector [width]."""
+        vector: Vectors = self._encoder.embed([text], half=True)[0]
+        return vector
 
 
 def minilm_folder() -> Path:
@@ -107,28 +117,44 @@ def minilm_folder() -> Path:
 
 
 class QueryCache:
-    """The vectors of the last queries, so that a repeated one costs nothing.
+    """The vectors of each member's last queries, so that a repeated one costs nothing.
 
-    It keeps digests, not texts: what was asked cannot be read back from it.
+    It keeps digests, not texts: what was asked cannot be read back from it. Members do not share
+    what is cached: a fast answer would tell one that another has asked the same.
     """
 
-    def __init__(self, embedder: Embedder, size: int = 256) -> None:
+    def __init__(self, embedder: Embedder, size: int = 64, members: int = 64) -> None:
         self.embedder = embedder
-        self._size = size
-        self._vectors: OrderedDict[bytes, Vectors] = OrderedDict()
+        self._size, self._members = size, members
+        self._lock = threading.Lock()
+        self._caches: OrderedDict[str, OrderedDict[bytes, Vectors]] = OrderedDict()
 
-    def vector(self, query: str) -> Vectors:
+    def vector(self, query: str, member: str = "") -> Vectors:
         """The query's vector [width]."""
         key = hashlib.blake2b(query.encode(), digest_size=16).digest()
-        if key in self._vectors:
-            self._vectors.move_to_end(key)
-            return self._vectors[key]
-        vector: Vectors = self.embedder.embed([query])[0]
-        self._vectors[key] = vector
-        if len(self._vectors) > self._size:
-            self._vectors.popitem(last=False)
+        with self._lock:
+            kept = self._caches.get(member)
+            known = None if kept is None else kept.get(key)
+        vector = query_vector(self.embedder, query) if known is None else known
+        with self._lock:
+            cache = self._caches.setdefault(member, OrderedDict())
+            cache[key] = vector
+            cache.move_to_end(key)
+            self._caches.move_to_end(member)
+            if len(cache) > self._size:
+                cache.popitem(last=False)
+            if len(self._caches) > self._members:
+                self._caches.popitem(last=False)
         return vector
 
     def clear(self) -> None:
         """Forgets them all."""
-        self._vectors.clear()
+        with self._lock:
+            self._caches.clear()
+
+
+def query_vector(embedder: Embedder, query: str) -> Vectors:
+    """A query's vector [width]: by `embed_query` where the embedder has a faster way for one."""
+    lone = getattr(embedder, "embed_query", None)
+    vector: Vectors = embedder.embed([query])[0] if lone is None else lone(query)
+    return vector

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tenfold.cli.benchmarks import Report
 from tenfold.errors import InvalidRequest
-from tenfold.memory.embedding import Embedder
+from tenfold.memory.embedding import Embedder, query_vector
 from tenfold.memory.events import SHARED, Event, Kind, NewEvent
 from tenfold.memory.features import features
 from tenfold.memory.fusion import Judged, fit
@@ -111,11 +111,15 @@ def _turn(turn: Mapping[str, str], conversation: str, when: datetime, place: int
 
 
 class Once:
-    """An embedder that keeps what it embedded, so that each question is embedded once."""
+    """An embedder that keeps what it embedded, so that each question is embedded once.
+
+    Questions are embedded as a search does it, which may be another way than that of the turns.
+    """
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._vectors: dict[str, Vectors] = {}
+        self._queries: dict[str, Vectors] = {}
         self.name, self.width = embedder.name, embedder.width
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -124,6 +128,12 @@ class Once:
         if fresh:
             self._vectors |= zip(fresh, self._embedder.embed(fresh), strict=True)
         return np.stack([self._vectors[t] for t in texts])
+
+    def embed_query(self, text: str) -> Vectors:
+        """A question's vector [width]."""
+        if text not in self._queries:
+            self._queries[text] = query_vector(self._embedder, text)
+        return self._queries[text]
 
 
 class Told:
@@ -184,7 +194,7 @@ class Told:
     def judged(self, conversation: Conversation, question: Question) -> Judged:
         """The features of a question's candidates as `search` meets them, and which are right."""
         query = read_query(question.text)
-        vector = self.embedder.embed([question.text])[0]
+        vector = self.embedder.embed_query(question.text)
         within = Selection(conversation=conversation.name)
         found = candidates(self.tenant.member(READER), query, vector, within)
         first = Fixed().reasons(found, query, 0).parts.sum(axis=1)
