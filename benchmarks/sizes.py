@@ -19,6 +19,7 @@ BUDGET = {
     "src/tenfold/search": ("*.py", 1800),
     "src/tenfold/memory": ("*.py", 11500),
     "src/tenfold/align": ("*.py", 3000),
+    "src/tenfold/agents": ("*.py", 600),
     "src/tenfold/server": ("*.py", 5800),
     "src/tenfold/cli": ("*.py", 7500),
     "native": ("*.[ch]*", 2500),

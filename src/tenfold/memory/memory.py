@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -119,7 +119,7 @@ class Memory:
             raise InvalidRequest("the query is empty", param="query")
         self.derive(CATCH_UP)
         asked = read_query(query)
-        vector = self._queries.vector(query) if self._queries is not None else None
+        vector = self._queries.vector(query, self.member) if self._queries is not None else None
         found = candidates(self._member, asked, vector, selection)
         if self._half_lives is None:
             return rank(found, asked, self._ranker, k)
@@ -137,9 +137,11 @@ class Memory:
         *,
         k: int = 50,
         selection: Selection = EVERYTHING,
+        seen: Collection[str] = (),
     ) -> Packed:
         """What answers the query as text for a prompt, within `budget` tokens of `count`.
 
+        Events whose text is in `seen`, because the prompt says it already, are left out.
         It is kept in the log as a recall, with the events it repeats as sources: when one of them
         is erased it goes too, and nothing is ever learnt from it.
         """
@@ -148,7 +150,7 @@ class Memory:
         def size(text: str) -> int:  # a recall is an event, so it may be no longer than one
             return count(text) if len(text) <= LONGEST_TEXT else budget + 1
 
-        packed = pack([h.event for h in hits], budget, size)
+        packed = pack([h.event for h in hits if h.event.text not in seen], budget, size)
         if packed.citations:
             sources = tuple(packed.citations.values())
             self.add(packed.text, role="memory", kind=Kind.RECALL, sources=sources)

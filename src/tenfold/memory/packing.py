@@ -75,7 +75,9 @@ def _written(events: Sequence[Event]) -> str:
 
 def _line(number: int, event: Event) -> str:
     when = f"{event.valid_at:%Y-%m-%d %H:%M}"
-    return f"[{number}] {when} {_quotable(event.author)}: «{_quotable(event.text)}»"
+    # Who wrote it down; an assistant's words are not those of the member it talked to.
+    who = event.author if event.role == "user" else f"{event.role} of {event.author}"
+    return f"[{number}] {when} {_quotable(who)}: «{_quotable(event.text)}»"
 
 
 def _quotable(text: str) -> str:

@@ -284,6 +284,11 @@ class LLM:
         request = self._llm.chat_request(messages, self.default_params())
         return list(self._wait(self._llm.score(request, candidates, reward)).values)
 
+    @property
+    def asynchronous(self) -> AsyncLLM:
+        """The front that it runs on: the model, the engine, how a prompt is rendered."""
+        return self._llm
+
     def default_params(self) -> SamplingParams:
         """The checkpoint's own generation defaults."""
         return self._llm.model.default_params()

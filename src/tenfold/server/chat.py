@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request as HttpRequest
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from tenfold.errors import InvalidRequest
 from tenfold.search.strategy import Request
+from tenfold.server.chat_memory import ChatMemory
 from tenfold.server.chat_stream import ChatStream
 from tenfold.server.context import Context
 from tenfold.server.generation import (
@@ -24,13 +26,13 @@ from tenfold.server.generation import (
 )
 from tenfold.server.lifetime import while_connected
 from tenfold.server.logprobs import chat_logprobs
-from tenfold.server.messages import chat_prompt
+from tenfold.server.messages import chat_prompt, to_messages
 from tenfold.server.plan import Plan, make_plan
 from tenfold.server.sse import EventStream
 from tenfold.server.tools import ToolUse
 from tenfold.server.wire import answers as wire
 from tenfold.server.wire.chat import ChatRequest, ResponseFormat
-from tenfold.types import Completion, Constraint
+from tenfold.types import Completion, Constraint, Message
 
 
 async def chat_completion(ctx: Context, body: ChatRequest, http: HttpRequest) -> Response:
@@ -50,23 +52,30 @@ async def chat_completion(ctx: Context, body: ChatRequest, http: HttpRequest) ->
         logprobs=_logprobs(body),
         constraint=constraint,
     )
+    identity: dict[str, Any] = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time())}
+    memory = ChatMemory.of(ctx, plan, body.memory, http, identity["id"])
     ctx.admission.check()
     limit_s = plan.deadline_s + ctx.settings.grace_s
-    prompt = chat_prompt(
-        ctx,
-        body.messages,
-        plan.params,
-        tools=tools.for_template,
-        template_kwargs=body.chat_template_kwargs,
-    )
-    request = await prompt
-    identity = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time())}
+
+    async def prompt(messages: Sequence[Message]) -> Request:
+        return await chat_prompt(
+            ctx,
+            messages,
+            plan.params,
+            tools=tools.for_template,
+            template_kwargs=body.chat_template_kwargs,
+        )
+
+    messages = to_messages(body.messages)
+    request = await prompt(messages)
+    if memory is not None:
+        request = await prompt(await memory.inform(messages, request))
     if body.stream:
-        stream = ChatStream(ctx, plan, tools, body, identity)
+        stream = ChatStream(ctx, plan, tools, body, identity, memory)
         return EventStream(
             stream.chunks([request]), keep_alive_s=ctx.settings.keep_alive_s, limit_s=limit_s
         )
-    answer = _whole(ctx, plan, tools, body, request, identity)
+    answer = _whole(ctx, plan, tools, body, request, identity, memory)
     return JSONResponse((await while_connected(http.receive, answer, limit_s)).json_ready())
 
 
@@ -77,6 +86,7 @@ async def _whole(
     body: ChatRequest,
     request: Request,
     identity: dict[str, Any],
+    memory: ChatMemory | None,
 ) -> wire.ChatCompletion:
     [result] = await results_of(ctx, plan, [request])
     answer = wire.ChatCompletion(
@@ -89,6 +99,8 @@ async def _whole(
     )
     if plan.reports:
         answer.decode = report_of(plan, result)
+    if memory is not None:
+        answer.memory = await memory.remember(answer.choices[0].message.content)
     return answer
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, ClassVar
 
+from tenfold.search.events import ResultEvent
+from tenfold.search.strategy import Request
+from tenfold.server.chat_memory import ChatMemory
 from tenfold.server.context import Context
-from tenfold.server.generation import reason_on_wire
+from tenfold.server.generation import reason_on_wire, returned
 from tenfold.server.logprobs import chat_logprobs
 from tenfold.server.plan import Plan
 from tenfold.server.stream import Choice, Chunk, ChunkStream
@@ -50,10 +54,34 @@ class ChatStream(ChunkStream[ChatChoice]):
         tools: ToolUse,
         body: ChatRequest,
         identity: dict[str, Any],
+        memory: ChatMemory | None = None,
     ) -> None:
         super().__init__(ctx, plan, body, identity)
+        self._memory = memory
+        self._waits = self._waits or memory is not None
+        self._answer = ""
+        self._last: Chunk | None = None  # the one that ends the last choice
         self._tools = tools
         self._wants_logprobs = bool(body.logprobs)
+
+    async def chunks(self, requests: Sequence[Request]) -> AsyncGenerator[Chunk, None]:
+        """All chunks; the last that finishes a choice has the report of memory."""
+        async with aclosing(super().chunks(requests)) as chunks:
+            async for chunk in chunks:
+                if self._memory is not None and chunk is self._last:
+                    report = await self._memory.remember(self._said())
+                    chunk["memory"] = report.json_ready()
+                yield chunk
+
+    def _said(self) -> str | None:
+        """The first choice's text as the whole answer would give it."""
+        return self._tools.read(self._answer)[0]
+
+    def _result(self, prompt: int, result: ResultEvent) -> list[Chunk]:
+        self._answer = returned(self._plan, result)[0].text
+        chunks = super()._result(prompt, result)
+        self._last = chunks[-1] if chunks else None
+        return chunks
 
     def _new_choice(self, prompt: int, index: int) -> ChatChoice:
         return ChatChoice(index, self._tools.reader())

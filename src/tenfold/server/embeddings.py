@@ -17,7 +17,7 @@ from tenfold.search.strategy import Request
 from tenfold.server.context import Context
 from tenfold.server.generation import finite, usage_of
 from tenfold.server.lifetime import while_connected
-from tenfold.server.messages import chat_prompt
+from tenfold.server.messages import chat_prompt, to_messages
 from tenfold.server.wire import embeddings as wire
 from tenfold.server.wire.completions import as_prompts
 from tenfold.types import Usage
@@ -96,7 +96,7 @@ async def score(ctx: Context, body: wire.ScoreRequest, http: HttpRequest) -> Res
     if name not in ctx.llm.rewards:
         raise UnknownName("reward", name, ctx.llm.rewards, param="reward")
     _count(len(body.candidates), ctx.settings.max_inputs, "candidates")
-    prompt = await chat_prompt(ctx, body.messages, ctx.llm.model.default_params())
+    prompt = await chat_prompt(ctx, to_messages(body.messages), ctx.llm.model.default_params())
     answers = await ctx.prepare(lambda: ctx.llm.read_answers(prompt, body.candidates))
     seconds = ctx.settings.max_ms / 1000
     work = _scores(ctx, prompt, answers, name, seconds)

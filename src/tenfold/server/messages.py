@@ -47,7 +47,7 @@ _OURS = (*_FIELDS, "add_generation_prompt", "continue_final")
 
 async def chat_prompt(
     ctx: Context,
-    items: Sequence[ChatMessage],
+    messages: Sequence[Message],
     params: SamplingParams,
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
@@ -61,7 +61,6 @@ async def chat_prompt(
             param="model",
             hint="use POST /v1/completions",
         )
-    messages = to_messages(items)
     return await ctx.prepare(
         lambda: ctx.llm.chat_request(messages, params, tools=tools, template_kwargs=template_kwargs)
     )

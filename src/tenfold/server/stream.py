@@ -57,6 +57,8 @@ class ChunkStream(ABC, Generic[C]):
         self._ctx = ctx
         self._plan = plan
         self._selects = plan.options.strategy.selects
+        # With a report the finish waits for the result, so that both are in the last chunk.
+        self._waits = plan.reports
         self._progress = body.include_progress
         self._usage = body.include_usage
         # Choice `i` of prompt `p` is numbered p * width + i.
@@ -113,8 +115,7 @@ class ChunkStream(ABC, Generic[C]):
         if self._selects:
             return opened + self._shown(prompt, tokens_event(event))
         choice = self._choice(prompt, event.candidate)
-        # With a report the finish waits for the result, so that both are in the last chunk.
-        reason = None if self._plan.reports else event.finish_reason
+        reason = None if self._waits else event.finish_reason
         return self._grow(choice, event.text, event.logprobs, reason)
 
     def _choice(self, prompt: int, number: int) -> C:

@@ -150,6 +150,19 @@ class ChatChoice(Answer):
     score: float | None = None
 
 
+class MemoryReport(Answer):
+    """What a chat took from memory and gave to it: event ids. [n] cites the n-th recalled turn.
+
+    `error` says why the turns were not remembered.
+    """
+
+    conversation: str
+    recalled: list[str]
+    tokens: int
+    remembered: list[str]
+    error: str | None = None
+
+
 class ChatCompletion(Answer):
     """The whole answer to a chat completion request."""
 
@@ -161,6 +174,7 @@ class ChatCompletion(Answer):
     usage: Usage
     system_fingerprint: str | None
     decode: DecodeReport | None = None
+    memory: MemoryReport | None = None
 
 
 class LegacyLogprobs(Answer):

@@ -159,10 +159,24 @@ class ResponseFormat(Wire):
     json_schema: JsonSchemaFormat | None = None
 
 
+class ChatMemory(Wire):
+    """What the chat does with the memory of whoever sends it."""
+
+    recall: bool = Field(True, description="tell the model what answers the last user turn")
+    remember: bool = Field(True, description="keep the turns since the last answer, and the answer")
+    conversation: str = Field("", description="its name in memory; by default one for the request")
+    key: str = Field("", max_length=200, description="a request sent again is remembered once")
+    budget: int = Field(512, ge=1, le=100_000, description="tokens of what is recalled, at most")
+    form: Literal["turns", "facts"] = Field(
+        "turns", description="quoted turns with citations, or what is believed of the member"
+    )
+
+
 class ChatRequest(GenerationRequest):
-    """OpenAI's chat completion request with tenfold's `decode`."""
+    """OpenAI's chat completion request with tenfold's `decode` and `memory`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    memory: ChatMemory | None = None
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)

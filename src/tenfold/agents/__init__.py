@@ -1,0 +1,1 @@
+"""What models do with memory: chats that remember."""
