@@ -50,14 +50,17 @@ def gpt2() -> nn.Module:
 
 
 class Batch:
-    """Pairs with a common prompt and answers of different lengths, padded on the right."""
+    """Pairs with a common prompt and answers of different lengths, padded on the right.
 
-    def __init__(self, pairs: int = 3, tokens: int = 20, seed: int = 1) -> None:
+    The prompt is 8 tokens; the answers of a pair begin with the same `alike` - 8.
+    """
+
+    def __init__(self, pairs: int = 3, tokens: int = 20, seed: int = 1, alike: int = 12) -> None:
         drawn = torch.Generator().manual_seed(seed)
         self.pairs = pairs
         self.ids = torch.randint(3, VOCABULARY, (2 * pairs, tokens), generator=drawn)
-        self.ids[pairs:, :12] = self.ids[:pairs, :12]  # prompt, and how the answers begin
-        lengths = torch.randint(13, tokens + 1, (2 * pairs,), generator=drawn)
+        self.ids[pairs:, :alike] = self.ids[:pairs, :alike]
+        lengths = torch.randint(alike + 1, tokens + 1, (2 * pairs,), generator=drawn)
         place = torch.arange(tokens)[None]
         self.attention = (place < lengths[:, None]).long()
         self.answer = (place >= 8) & (place < lengths[:, None])
