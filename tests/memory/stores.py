@@ -10,6 +10,7 @@ import pytest
 
 from tenfold.memory.sqlite import SqliteStore
 from tenfold.memory.store import MemoryStore, Vectors
+from tests.memory.postgres_server import shared_server
 
 Opener = Callable[[], MemoryStore]  # opens the same store once more, as another process would
 
@@ -26,7 +27,24 @@ def sqlite_opener(folder: Path) -> Iterator[Opener]:
         store.close()
 
 
-OPENERS = {"sqlite": sqlite_opener}
+def postgres_opener(folder: Path) -> Iterator[Opener]:
+    server = shared_server()
+    from tenfold.memory.postgres.store import PostgresStore
+
+    server.empty()
+    address = server.address(keys=folder / "keys")
+    opened: list[PostgresStore] = []
+
+    def open_store() -> MemoryStore:
+        opened.append(PostgresStore(address))
+        return opened[-1]
+
+    yield open_store
+    for store in opened:
+        store.close()
+
+
+OPENERS = {"sqlite": sqlite_opener, "postgres": postgres_opener}
 
 
 @pytest.fixture(params=sorted(OPENERS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tenfold.memory.store import Selection
 
@@ -21,7 +21,7 @@ class Clause(NamedTuple):
     """A condition with its parameters (`?`); values never become part of the SQL."""
 
     sql: str
-    values: tuple[str | int, ...] = ()
+    values: tuple[Any, ...] = ()
 
     def __and__(self, other: Clause) -> Clause:
         return Clause(f"({self.sql} AND {other.sql})", self.values + other.values)

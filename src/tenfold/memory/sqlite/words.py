@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,21 @@ class Stemmer:
         for term, place in rows:
             stems.setdefault(term, parts[place])
         return stems
+
+    def counts(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """How often each text has each of its stems, for an index that is not FTS5's."""
+        found: list[dict[str, int]] = [{} for _ in texts]
+        with self._lock:
+            self._db.execute("BEGIN")
+            try:
+                self._db.executemany("INSERT INTO t(rowid, x) VALUES (?, ?)", enumerate(texts))
+                for doc, term, times in self._db.execute(
+                    "SELECT doc, term, count(*) FROM v GROUP BY doc, term"
+                ):
+                    found[doc][term] = times
+            finally:
+                self._db.execute("ROLLBACK")
+        return found
 
     def close(self) -> None:
         self._db.close()
