@@ -16,7 +16,7 @@ from tenfold.errors import InvalidRequest
 
 app = typer.Typer(help="Remember what was said, find it again, erase it for good.")
 
-FOLDER = Path(o.FOLDER)
+FOLDER = o.FOLDER
 
 
 @app.command()

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 FOLDER = "~/.local/share/tenfold/memory"
 
 Folder = Annotated[
-    Path, typer.Option("--folder", envvar="TENFOLD_MEMORY", help="where the memories are")
+    str,
+    typer.Option(
+        "--folder", envvar="TENFOLD_MEMORY", help="where the memories are; or postgresql://..."
+    ),
 ]
 Tenant = Annotated[str, typer.Option("--tenant", help="whose file: one for each tenant")]
 Member = Annotated[str, typer.Option("--member", help="who you are in it")]
@@ -43,9 +46,9 @@ AsOf = Annotated[str, typer.Option("--as-of", help="as it stood at this time")]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which memory is meant: a folder, a tenant's file in it, and the member who asks."""
+    """Which memory is meant: a folder or a database, a tenant in it, and the member who asks."""
 
-    folder: Path
+    folder: str
     tenant: str
     member: str
 
@@ -57,10 +60,11 @@ class Place:
         what waits to the next of these.
         """
         from tenfold.memory.memory import Memory
+        from tenfold.memory.places import shown
 
         try:
             memory = Memory.open(
-                self.folder.expanduser(),
+                self.folder,
                 tenant=self.tenant,
                 member=self.member,
                 embedder=embedder,
@@ -68,7 +72,7 @@ class Place:
             )
         except UnknownName:
             raise InvalidRequest(
-                f"there is no memory of tenant {self.tenant!r} in {self.folder}",
+                f"there is no memory of tenant {self.tenant!r} in {shown(self.folder)}",
                 hint="`tenfold memory add` makes it; --folder and --tenant choose another",
             ) from None
         try:

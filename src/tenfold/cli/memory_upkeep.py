@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from tenfold.memory.memory import Memory
     from tenfold.memory.store import Receipt, Selection, Status
 
-FOLDER = Path(o.FOLDER)
+FOLDER = o.FOLDER
 
 
 def erase(

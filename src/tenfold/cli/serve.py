@@ -58,7 +58,8 @@ def command(
     no_prefix_cache: NoPrefixCache = False,
     executor: Executor = "auto",
     memory: Annotated[
-        Path | None, typer.Option("--memory", help="folder of memories: switches /v1/memory on")
+        str | None,
+        typer.Option("--memory", help="folder of memories, or postgresql://...: /v1/memory"),
     ] = None,
     memory_embedder: Annotated[str, typer.Option(help="minilm, words or none")] = "minilm",
     memory_tenant: Annotated[str, typer.Option(help="the tenant of keys without a name")] = (
@@ -116,7 +117,7 @@ def command(
 
 
 def _memory(
-    folder: Path | None, embedder: str, tenant: str, keys: Path | None, *, trust: bool
+    folder: str | None, embedder: str, tenant: str, keys: Path | None, *, trust: bool
 ) -> MemorySettings | None:
     """Where memories are and whose keys open which. Raises InvalidRequest for a bad file."""
     from tenfold.server.settings import MemorySettings, Owner
@@ -138,9 +139,7 @@ def _memory(
                     f"{name!r} in {keys} needs a key of its own", param="--memory-keys"
                 )
             holders[key] = Owner(before, member) if slash else Owner(tenant, name)
-    return MemorySettings(
-        folder.expanduser(), embedder, Owner(tenant), holders, trust_member_header=trust
-    )
+    return MemorySettings(folder, embedder, Owner(tenant), holders, trust_member_header=trust)
 
 
 def _presets(pairs: list[str]) -> dict[str, dict[str, Any]]:

@@ -22,9 +22,9 @@ from tenfold.memory.deriving import Deriving
 from tenfold.memory.embedding import Embedder, HashedWords, MiniLM, QueryCache
 from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent, Scope
 from tenfold.memory.packing import Packed, pack
+from tenfold.memory.places import open_store
 from tenfold.memory.query import read_query
 from tenfold.memory.retrieval import Hit, Ranker, Weighted, candidates, rank
-from tenfold.memory.sqlite import SqliteStore
 from tenfold.memory.store import Receipt, Selection, Status, Tenant
 
 CATCH_UP = 64  # waiting events that a search derives first, about two seconds at most
@@ -70,14 +70,15 @@ class Memory:
         embedder: str | Embedder | None = "minilm",
         create: bool = True,
     ) -> Memory:
-        """The memory in a folder; `embedder` is minilm, words, none, or one of your own.
+        """The memory in a folder, or at a database's address (`postgresql://USER@HOST/DATABASE`).
 
-        Raises UnknownName for a tenant that does not exist when `create` is false, MissingExtra
-        where minilm is not installed.
+        `embedder` is minilm, words, none, or one of your own. Raises UnknownName for a tenant that
+        does not exist when `create` is false, MissingExtra where minilm or the database's driver is
+        not installed, StoreError where the place cannot be used.
         """
         if isinstance(embedder, str):
             embedder = named_embedder(embedder)
-        store = SqliteStore(folder)
+        store = open_store(folder)
         return cls(store.tenant(tenant, create=create), member, embedder=embedder)
 
     def of(self, member: str) -> Memory:

@@ -29,7 +29,7 @@ class MemorySettings:
     names: for a gateway that has checked who its users are.
     """
 
-    folder: Path
+    folder: str | Path  # or a database's address
     embedder: str = "minilm"
     owner: Owner = field(default_factory=Owner)
     holders: Mapping[str, Owner] = field(default_factory=dict)  # API key: whose it is
