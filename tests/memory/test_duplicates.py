@@ -19,7 +19,7 @@ from tenfold.memory.derive.duplicates import (
     similarity,
     wording_of,
 )
-from tenfold.memory.derive.windows import windows
+from tenfold.memory.derive.windows import turn_text, window_text
 from tenfold.memory.events import SHARED, Event, Kind
 
 from .made_up import events_at
@@ -231,7 +231,6 @@ def test_recalls_and_feedback_are_not_derived_from() -> None:
         "I like tea", kind=Kind.FEEDBACK
     )
     assert clusters_of(events) == {}
-    assert windows(events) == []
 
 
 def test_adding_one_by_one_is_the_same_as_all_at_once() -> None:
@@ -242,22 +241,17 @@ def test_adding_one_by_one_is_the_same_as_all_at_once() -> None:
     assert len(clusters) == len(clusters_of(events))
 
 
-def test_a_window_has_the_turn_before_in_its_conversation_with_the_speakers() -> None:
+def test_a_window_has_the_turn_before_with_the_speakers() -> None:
     asked = event("How many?", 1, author="eva", conversation="c", scope=SHARED)
-    other = event("Hi", 2, conversation="d", scope=SHARED)
     answered = event("Two of them", 3, conversation="c", scope=SHARED)
-    assert [w.text for w in windows([answered, asked, other])] == [
-        "eva: How many?",
-        "ada: Hi",
-        "eva: How many?\nada: Two of them",
-    ]
-    assert windows([asked, answered])[1].events == (asked.id, answered.id)
+    assert window_text(None, asked) == "eva: How many?"
+    assert window_text(asked, answered) == "eva: How many?\nada: Two of them"
 
 
-def test_a_shared_window_holds_nothing_private() -> None:
-    secret = event("My salary is 100", 1, conversation="c")
-    public = event("Hello all", 2, conversation="c", scope=SHARED)
-    assert [w.text for w in windows([secret, public])] == [
-        "ada: My salary is 100",
-        "ada: Hello all",
-    ]
+def test_who_is_named_by_the_text_itself_is_not_named_twice() -> None:
+    assert turn_text(event("Ada: I sold the boat.")) == "Ada: I sold the boat."
+    assert turn_text(event("ADA : fine")) == "ADA : fine"
+    told = event("Ada: I sold it.", provenance={"speaker": "Eva"})
+    assert turn_text(told) == "Eva: Ada: I sold it."  # Eva quotes Ada
+    assert turn_text(event("Adam: hello")) == "ada: Adam: hello"
+    assert turn_text(event("No colon")) == "ada: No colon"

@@ -57,6 +57,13 @@ def test_records_come_in_order_of_time_with_their_citations() -> None:
     assert packed.left_out == packed.repeated == ()
 
 
+def test_who_is_named_by_the_text_itself_is_not_named_twice() -> None:
+    packed = pack([event(1, "Ada: I sold it."), event(2, "Bob: I bought it.")], 1000, words)
+    assert [RECORD.match(r)[3] for r in records(packed.text)] == [  # type: ignore[index]
+        "I sold it.", "Bob: I bought it."
+    ]  # fmt: skip
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60), max_size=8),

@@ -1,4 +1,4 @@
-"""Extractive summaries, decay, consolidation and retention."""
+"""Extractive summaries, and how age lowers a rank."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tenfold.errors import InvalidRequest
-from tenfold.memory.decay import HalfLives, Retention, decay, expired, prefer_summaries, ripe
+from tenfold.memory.decay import HalfLives, decay
 from tenfold.memory.derive.summaries import (
+    MOST_SENTENCES,
     NEAR,
+    SEGMENT,
     TWICE,
     Sentence,
     derive_summaries,
     sentences,
     summarise,
+    summary_of,
 )
 from tenfold.memory.derive.wording import words
-from tenfold.memory.events import PRIVATE, SHARED, Event, Kind
-from tenfold.memory.store import Derived
+from tenfold.memory.events import PRIVATE, SHARED, Kind
 
 from .made_up import events_at
 
@@ -139,6 +141,18 @@ def test_private_words_are_in_no_shared_summary() -> None:
         assert len({e.scope for e in mixed if e.id in summary.events}) == 1
 
 
+def test_a_longer_conversation_has_a_longer_summary_and_a_very_long_one_several() -> None:
+    said = [event(f"The fence number {i} needs {i + 3} pots of paint.", i) for i in range(230)]
+    rows = derive_summaries(said)
+    assert [len(row.events) for row in rows] == [SEGMENT, SEGMENT, 30]
+    assert [len(summary_of(row).said) for row in rows] == [MOST_SENTENCES, MOST_SENTENCES, 3]
+    by_id = {e.id: e.text for e in said}
+    for row in rows:
+        summary = summary_of(row)
+        assert summary.conversation == "c"
+        assert all(by_id[ulid] == sentence for ulid, sentence in summary.said)
+
+
 def test_what_is_as_short_as_its_summary_has_none() -> None:
     assert derive_summaries(EVENTS[:3]) == []
 
@@ -173,66 +187,3 @@ def test_the_shorter_half_life_of_kind_and_scope_holds() -> None:
     assert lives.of(event("x")) is None
     with pytest.raises(InvalidRequest, match="half-life"):
         HalfLives(timedelta(0))
-
-
-def test_conversations_at_rest_are_ripe() -> None:
-    events = [
-        event("x", 1, conversation="old", valid_at=NOW - timedelta(days=9)),
-        event("x", 2, conversation="old", valid_at=NOW - timedelta(days=8)),
-        event("x", 3, conversation="new", valid_at=NOW - timedelta(days=9)),
-        event("x", 4, conversation="new", valid_at=NOW - timedelta(days=1)),
-        event("x", 5, conversation="", valid_at=NOW - timedelta(days=90)),
-    ]
-    assert ripe(events, NOW, timedelta(days=8)) == ["old"]
-    assert ripe(reversed(events), NOW, timedelta(days=1)) == ["new", "old"]
-
-
-def summary(*events: str) -> Derived:
-    return Derived("summary", "summaries/1", events, {"text": "…"})
-
-
-def test_a_summary_takes_the_place_of_its_best_event() -> None:
-    ranked = [("x", 0.9), ("a", 0.8), ("y", 0.7), ("b", 0.6), ("z", 0.5)]
-    recalled = prefer_summaries(ranked, [summary("a", "b", "c")])
-    assert [r.events for r in recalled] == [("x",), ("a", "b"), ("y",), ("z",)]
-    assert [r.score for r in recalled] == [0.9, 0.8, 0.7, 0.5]
-    assert [r.summary is not None for r in recalled] == [False, True, False, False]
-
-
-def test_a_summary_that_one_event_calls_for_leaves_it() -> None:
-    (recalled,) = prefer_summaries([("a", 0.8)], [summary("a", "b")])
-    assert recalled.summary is None
-
-
-@given(st.permutations("abcdef"), st.lists(st.sets(st.sampled_from("abcdefgh"), min_size=1)))
-@settings(deadline=None)
-def test_every_ranked_event_is_recalled_once(order: list[str], groups: list[set[str]]) -> None:
-    ranked = [(e, 1 - i / 10) for i, e in enumerate(order)]
-    recalled = prefer_summaries(ranked, [summary(*sorted(g)) for g in groups])
-    assert sorted(e for r in recalled for e in r.events) == sorted(order)
-    assert [r.score for r in recalled] == sorted((r.score for r in recalled), reverse=True)
-
-
-def aged(days: int, sequence: int, **other: object) -> Event:
-    return event("x", sequence, recorded_at=NOW - timedelta(days=days), **other)
-
-
-def test_retention_selects_the_old_and_the_surplus_of_its_scope_only() -> None:
-    events = [
-        aged(50, 1), aged(40, 2), aged(3, 3), aged(2, 4), aged(50, 5, scope=SHARED),
-        aged(1, 6, author="bob"),
-    ]  # fmt: skip
-    ids = [e.id for e in events]
-    by_age = expired(events, {"private": Retention(max_age=timedelta(days=45))}, NOW)
-    assert by_age == (ids[0],)
-    by_number = expired(reversed(events), {"private": Retention(max_events=1)}, NOW)
-    assert by_number == (ids[0], ids[1], ids[2])  # bob has one of his own
-    assert expired(events, {}, NOW) == ()
-    assert expired(events, {"shared": Retention(max_age=timedelta(days=50))}, NOW) == ()
-
-
-def test_a_policy_that_keeps_nothing_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="keep 0 events"):
-        Retention(max_events=0)
-    with pytest.raises(InvalidRequest, match="keep none"):
-        Retention(max_age=timedelta(0))

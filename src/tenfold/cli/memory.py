@@ -40,7 +40,7 @@ def add(
 ) -> None:
     """Remember a text, or a list of messages; prints ids."""
     from tenfold.memory.events import Scope
-    from tenfold.memory.memory import as_json as plain
+    from tenfold.memory.interchange import as_json as plain
 
     fields: dict[str, Any] = {
         "subject": subject,
@@ -88,7 +88,7 @@ def search(
 ) -> None:
     """Find what answers a query, best first."""
     from tenfold.cli.memory_display import show_hits
-    from tenfold.memory.memory import as_json as plain
+    from tenfold.memory.interchange import as_json as plain
 
     meant = o.selection(
         conversation=conversation,
@@ -129,7 +129,7 @@ def history(
 ) -> None:
     """Show what was recorded, in its order."""
     from tenfold.cli.memory_display import show_event
-    from tenfold.memory.memory import as_json as plain
+    from tenfold.memory.interchange import as_json as plain
 
     meant = o.selection(
         ids=ids,

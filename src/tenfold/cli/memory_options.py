@@ -85,7 +85,7 @@ def local_time(text: str, option: str) -> datetime | None:
     """A time of the command line: without a zone it is this machine's. Raises InvalidRequest."""
     if not text:
         return None
-    from tenfold.memory.memory import parse_time
+    from tenfold.memory.interchange import parse_time
 
     return parse_time(text, option).astimezone()
 

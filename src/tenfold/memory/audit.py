@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from tenfold.memory.derive.duplicates import duplicates
+from tenfold.memory.derive.duplicates import Clusters
 from tenfold.memory.derive.facts import Fact
 from tenfold.memory.derive.sources import learnt
 from tenfold.memory.derive.wording import words
@@ -157,16 +157,26 @@ def audit(
     *,
     waiting: Iterable[str] = (),
     failed: Mapping[str, str] | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> Report:
     """Looks through events, recalls among them, and the facts that were made of them.
 
     `waiting` and `failed` are events whose derivations are missing, and why: the store knows.
+    `pause` is called for each event, several times: what it raises ends a long audit.
     """
+
+    def each(some: Iterable[Event]) -> Iterator[Event]:
+        for event in some:
+            pause()
+            yield event
+
     heard = learnt(events)
-    worded = {event.id: words(event.text) for event in events}
+    worded = {event.id: words(event.text) for event in each(events)}
     empty = [e.id for e in heard if is_empty_talk(e.text)]
-    restated = _restated(heard, worded)
-    pairs = [Pair(row.events[0], row.events[1]) for row in duplicates(heard)]
+    restated = _restated(each(heard), worded)
+    clusters = Clusters()
+    rows = [row for e in each(heard) if (row := clusters.add(e)) is not None]
+    pairs = [Pair(row.events[0], row.events[1]) for row in rows]
     examples = [pair.event for pair in pairs]
     return Report(
         events=len(heard),
@@ -174,11 +184,13 @@ def audit(
         restated=Share(len(restated), len(heard), tuple(restated[:EXAMPLES])),
         duplicated=Share(len(pairs), len(heard), tuple(examples[:EXAMPLES])),
         duplicates=tuple(pairs),
-        loops=tuple(find_loops(events)),
+        loops=tuple(find_loops(events, pause)),
         secrets=tuple(
-            Finding(e.id, s.kind, s.start, s.end) for e in events for s in find_secrets(e.text)
+            Finding(e.id, s.kind, s.start, s.end)
+            for e in each(events)
+            for s in find_secrets(e.text)
         ),
-        instructions=tuple(f for e in events for f in find_instructions(e)),
+        instructions=tuple(f for e in each(events) for f in find_instructions(e)),
         stale=tuple(_stale(events, facts)),
         waiting=tuple(waiting),
         failed=dict(failed or {}),
@@ -204,7 +216,7 @@ def find_instructions(event: Event) -> list[Finding]:
     return sorted(found, key=lambda f: f.start)
 
 
-def find_loops(events: Iterable[Event]) -> list[Pair]:
+def find_loops(events: Iterable[Event], pause: Callable[[], None] = lambda: None) -> list[Pair]:
     """Observations that say what a recall before them had said: each with the recall most alike.
 
     Compared by runs of five words: most of the observation is in the recall, or nearly all of the
@@ -214,6 +226,7 @@ def find_loops(events: Iterable[Event]) -> list[Pair]:
     having: dict[tuple[str, ...], list[str]] = defaultdict(list)
     loops: list[Pair] = []
     for event in sorted(events, key=lambda e: e.sequence):
+        pause()
         own = _shingles(words(event.text))
         if event.kind is Kind.RECALL:
             recalls[event.id] = len(own)
@@ -237,7 +250,7 @@ def _shingles(said: Sequence[str]) -> set[tuple[str, ...]]:
     return {tuple(said[i : i + _SHINGLE]) for i in range(len(said) - _SHINGLE + 1)}
 
 
-def _restated(heard: Sequence[Event], worded: Mapping[str, Sequence[str]]) -> list[str]:
+def _restated(heard: Iterable[Event], worded: Mapping[str, Sequence[str]]) -> list[str]:
     """Long events most of which earlier events hold, in pieces or as a whole."""
     seen: set[int] = set()  # hashes: a boot file's shingles are many
     found: list[str] = []

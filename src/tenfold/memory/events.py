@@ -162,14 +162,19 @@ def clean_name(name: str, param: str) -> str:
 
 
 def in_utc(moment: datetime, param: str) -> datetime:
-    """The moment in UTC. Raises InvalidRequest without a time zone."""
+    """The moment in UTC. Raises InvalidRequest without a time zone, or out of reach of UTC."""
     if moment.tzinfo is None:
         raise InvalidRequest(
             f"{param} {moment.isoformat()} has no time zone",
             param=param,
             hint="2026-05-01T12:00:00+00:00, or datetime(..., tzinfo=UTC)",
         )
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest(
+            f"{param} {moment.isoformat()} is no time in UTC", param=param
+        ) from None
 
 
 def clean_time(moment: datetime, param: str, now: datetime | None = None) -> datetime:

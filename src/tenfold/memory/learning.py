@@ -14,6 +14,7 @@ that lose on later feedback are taken back.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,12 +29,14 @@ from tenfold.memory.query import Query, read_query
 from tenfold.memory.retrieval import Fixed, Ranker, Weighted, candidates
 from tenfold.memory.store import Derived, Found, Selection, Tenant, Vectors
 
-KIND, DERIVER = "weights", "weights/1"
+KIND, DERIVER = "weights", "weights/2"
 USEFUL, WITHIN = "useful", "within"  # provenance of feedback: ID -> useful; the conversation
 FIRST = 10  # useful events should be among the first so many of those shown
 HELD_BACK = 5  # every so many-th feedback is held back for the gate
 LEAST = 5  # feedback held back without which nothing is judged
 CONFIDENT = 1.645  # standard errors: one-sided 95 %
+MOST = 2_000  # feedback that is learnt from, the newest
+AGAIN = 60.0  # seconds after which weights are looked for that another process has learnt
 
 Embed = Callable[[str], Vectors | None]  # a query's vector [width]
 
@@ -56,6 +59,7 @@ class Learnt:
 class _Shown:
     """One feedback's candidates as they are found today."""
 
+    sequence: int
     found: Found
     query: Query
     places: Places  # of the shown events among the found ones
@@ -100,16 +104,24 @@ def feedback(
 class Learner:
     """What one member's feedback has taught; not for two threads at once.
 
-    `base` ranks until weights are promoted, and again when they are erased or taken back.
+    `base` ranks until weights are promoted, and again when they are erased or taken back. Weights
+    belong to an `embedder` by its name: those of another are not used, and learnt anew.
     """
 
     def __init__(
-        self, tenant: Tenant, member: str, embed: Embed, base: Ranker | None = None
+        self,
+        tenant: Tenant,
+        member: str,
+        embed: Embed,
+        base: Ranker | None = None,
+        *,
+        embedder: str = "",
     ) -> None:
         self._tenant = tenant
         self._member = tenant.member(member)
         self._embed = embed
         self._base = base or Fixed()
+        self._embedder = embedder
 
     def ranker(self) -> Ranker:
         """What ranks now."""
@@ -121,11 +133,11 @@ class Learner:
         rows = self._rows()
         events = self._feedback()
         newest = rows[-1] if rows else None
-        if newest is not None and len(events) <= _number(newest, "feedback"):
+        if newest is not None and _last(events) <= _number(newest, "last"):
             return Learnt(False, len(events), "no feedback since the last time")
         shown = [self._shown(e) for e in events]
         if newest is not None and self._loses(rows, shown):
-            self._take_back(rows, newest, len(events))
+            self._take_back(rows, newest, events)
             return Learnt(False, len(events), "the weights lost on later feedback: taken back")
         held = [s for s in shown[HELD_BACK - 1 :: HELD_BACK] if s.teaches]
         rest = [s.judged for i, s in enumerate(shown) if (i + 1) % HELD_BACK and s.teaches]
@@ -137,7 +149,7 @@ class Learner:
         if low <= 0:
             return Learnt(False, len(events), "no better on held-back feedback", gain, low)
         lineage = {i for e in events for i in (e.id, *e.sources)}
-        value = {**weights, **self._value(rows, len(events)), "gain": gain}
+        value = {**weights, **self._value(rows, events), "gain": gain}
         self._tenant.put([Derived(KIND, DERIVER, tuple(sorted(lineage)), value)])
         return Learnt(True, len(events), "better on held-back feedback", gain, low)
 
@@ -149,13 +161,13 @@ class Learner:
         rows = self._rows()
         if self._current(rows) is None:
             raise InvalidRequest("there are no learnt weights to take back")
-        self._take_back(rows, rows[-1], len(self._feedback()))
+        self._take_back(rows, rows[-1], self._feedback())
         return self.ranker()
 
     def _feedback(self) -> list[Event]:
         """The member's own feedback, oldest first, that still has something shown."""
         chosen = Selection(author=self._member.name, kinds=(Kind.FEEDBACK,))
-        return [e for e in self._member.history(chosen) if e.sources]
+        return [e for e in self._member.history(chosen, MOST) if e.sources]
 
     def _shown(self, event: Event) -> _Shown:
         query = read_query(event.text)
@@ -165,11 +177,15 @@ class Learner:
         ids = [i for i in event.sources if i in place]
         places = np.array([place[i] for i in ids], dtype=np.int64)
         evidence = np.array([event.provenance.get(i) == USEFUL for i in ids], dtype=np.bool_)
-        return _Shown(found, query, places, Judged(features(found, query, places), evidence))
+        return _Shown(
+            event.sequence, found, query, places, Judged(features(found, query, places), evidence)
+        )
 
     def _rows(self) -> list[Derived]:
         """All weights ever taken or taken back that are not erased, in order."""
-        own = [d for d in self._member.derived(KIND) if d.value.get("member") == self._member.name]
+        whose = self._member.name, self._embedder
+        every = self._member.derived(KIND)
+        own = [d for d in every if (d.value.get("member"), d.value.get("embedder")) == whose]
         return sorted(own, key=lambda d: _number(d, "number"))
 
     def _current(self, rows: Sequence[Derived]) -> Derived | None:
@@ -181,20 +197,26 @@ class Learner:
             return rows[-1]
         return next((d for d in rows if _number(d, "number") == back_to), None)
 
-    def _value(self, rows: Sequence[Derived], count: int) -> dict[str, str | float | None]:
-        number = _number(rows[-1], "number") + 1 if rows else 1
-        return {"member": self._member.name, "number": number, "feedback": count}
+    def _value(
+        self, rows: Sequence[Derived], events: Sequence[Event]
+    ) -> dict[str, str | float | None]:
+        return {
+            "member": self._member.name,
+            "embedder": self._embedder,
+            "number": _number(rows[-1], "number") + 1 if rows else 1,
+            "last": _last(events),
+        }
 
     def _before(self, rows: Sequence[Derived], row: Derived) -> Derived | None:
         """The weights that ranked when these were learnt."""
         return self._current([d for d in rows if _number(d, "number") < _number(row, "number")])
 
-    def _take_back(self, rows: Sequence[Derived], row: Derived, count: int) -> None:
+    def _take_back(self, rows: Sequence[Derived], row: Derived, events: Sequence[Event]) -> None:
         # From the same events as the weights: what erases those erases this, and nothing is left
         # to be taken back.
         before = self._before(rows, self._current(rows) or row)
         back_to = 0.0 if before is None else _number(before, "number")
-        value = {**self._value(rows, count), "back_to": back_to}
+        value = {**self._value(rows, events), "back_to": back_to}
         self._tenant.put([Derived(KIND, DERIVER, row.events, value)])
 
     def _loses(self, rows: Sequence[Derived], shown: Sequence[_Shown]) -> bool:
@@ -202,7 +224,7 @@ class Learner:
         current = self._current(rows)
         if current is None:
             return False
-        since = [s for s in shown[int(_number(current, "feedback")) :] if s.teaches]
+        since = [s for s in shown if s.sequence > _number(current, "last") and s.teaches]
         if len(since) < LEAST:
             return False
         before = self._before(rows, current)
@@ -210,9 +232,38 @@ class Learner:
         return _gain(since, earlier, _weighted(current))[1] > 0
 
 
+class LearntRankers:
+    """What ranks for each member of a tenant now, without asking the store for it every time.
+
+    What was erased, or who lost a right, is noticed at once (by the tenant's epoch); what another
+    process has learnt after AGAIN seconds.
+    """
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+        self._known: dict[str, tuple[int, float, Ranker]] = {}
+
+    def of(self, member: str, learner: Learner) -> Ranker:
+        """The ranker of a member, whose learner it is."""
+        epoch, now = self._tenant.epoch(), time.monotonic()
+        known = self._known.get(member)
+        if known is None or known[0] != epoch or now - known[1] > AGAIN:
+            known = self._known[member] = epoch, now, learner.ranker()
+        return known[2]
+
+    def forget(self, member: str) -> None:
+        """Asks again the next time."""
+        self._known.pop(member, None)
+
+
 def _weighted(row: Derived) -> Weighted:
     weights = {n: float(v) for n in FEATURES if isinstance(v := row.value.get(n), float | int)}
     return Weighted(weights, name=f"learnt-{_number(row, 'number'):.0f}")
+
+
+def _last(events: Sequence[Event]) -> float:
+    """The place in the log of the newest of these."""
+    return float(max((e.sequence for e in events), default=0))
 
 
 def _number(row: Derived, key: str) -> float:

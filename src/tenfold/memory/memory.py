@@ -5,27 +5,35 @@
 
 from __future__ import annotations
 
-import json
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 from tenfold.errors import InvalidRequest
+from tenfold.memory import consolidation, interchange
 from tenfold.memory.audit import Report, audit
+from tenfold.memory.consolidation import SPARE, Summarise, condensed, may_stand_in, quoted
 from tenfold.memory.decay import HalfLives, decay
 from tenfold.memory.derive import DERIVERS
 from tenfold.memory.derive.facts import Claim, Fact, as_of, claim_of, claims, facts
-from tenfold.memory.deriving import Deriving
+from tenfold.memory.derive.summaries import KIND as SUMMARY
+from tenfold.memory.derive.summaries import Summary
+from tenfold.memory.deriving import VECTORS, Deriving
 from tenfold.memory.embedding import Embedder, HashedWords, MiniLM, QueryCache
-from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent, Scope
+from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent
+from tenfold.memory.learning import KIND as WEIGHTS
+from tenfold.memory.learning import Learner, Learnt, LearntRankers, feedback
 from tenfold.memory.packing import Packed, pack
 from tenfold.memory.places import open_store
 from tenfold.memory.query import read_query
+from tenfold.memory.retention import Retained, Retention, due, policies
 from tenfold.memory.retrieval import Hit, Ranker, Weighted, candidates, rank
-from tenfold.memory.store import Receipt, Selection, Status, Tenant
+from tenfold.memory.store import ON_DEMAND, Receipt, Selection, Status, Tenant, Vectors
 
 CATCH_UP = 64  # waiting events that a search derives first, about two seconds at most
 EXAMINED = 1000  # waiting events that an audit names
@@ -42,7 +50,11 @@ class Memory:
 
     Adding is durable and found by its words at once. Vectors, facts and the rest follow: `derive`
     makes them; a search makes those of the few events that mostly wait, `facts` and `audit` all.
+    Not for two threads at once, but for reading while another derives. `pause` is called now and
+    then by `facts` and `audit`, which may take long: what it raises ends them.
     """
+
+    pause: Callable[[], None]
 
     def __init__(
         self,
@@ -57,8 +69,11 @@ class Memory:
         self._member = tenant.member(member)
         self._queries = QueryCache(embedder) if embedder is not None else None
         self._deriving = Deriving(tenant, embedder, list(DERIVERS.values()))
-        self._ranker = ranker or Weighted()
+        self._derives = threading.Lock()
+        self._base = ranker or Weighted()  # what ranks until something is learnt
+        self._rankers = LearntRankers(tenant)
         self._half_lives = half_lives
+        self.pause = lambda: None
 
     @classmethod
     def open(
@@ -92,6 +107,11 @@ class Memory:
         """Whose memory this is."""
         return self._member.name
 
+    @property
+    def embedder(self) -> Embedder | None:
+        """What makes its vectors."""
+        return self._queries.embedder if self._queries is not None else None
+
     def add(self, text: str, **fields: Any) -> Event:
         """Remembers one event; `fields` are those of NewEvent. On disk when it returns."""
         return self.add_all([NewEvent(text, **fields)])[0]
@@ -108,27 +128,50 @@ class Memory:
         Messages of the system and parts that are not text are left out. Raises InvalidRequest for
         what is no such list.
         """
-        return self.add_all(list(_of_messages(messages, conversation, fields)))
+        return self.add_all(list(interchange.of_messages(messages, conversation, fields)))
 
     def derive(self, limit: int = 0) -> int:
         """Makes vectors, facts and the rest of events that wait; returns of how many."""
-        return self._deriving.run(limit)
+        with self._derives:
+            return self._deriving.run(limit)
 
-    def search(self, query: str, k: int = 10, selection: Selection = EVERYTHING) -> list[Hit]:
-        """The `k` readable events that answer the query best, each with the parts of its score."""
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        selection: Selection = EVERYTHING,
+        *,
+        verbatim: bool = False,
+    ) -> list[Hit]:
+        """The `k` readable events that answer the query best, each with the parts of its score.
+
+        Restatements take one place together, and where several of a consolidated conversation's
+        events are found its summary takes theirs (`Hit.summary`). `verbatim` gives every event a
+        place of its own; so does a selection of single events, or of a time, for the summaries.
+        """
         if not query.strip():
             raise InvalidRequest("the query is empty", param="query")
         self.derive(CATCH_UP)
         asked = read_query(query)
-        vector = self._queries.vector(query, self.member) if self._queries is not None else None
-        found = candidates(self._member, asked, vector, selection)
+        found = candidates(self._member, asked, self._vector(query), selection)
+        ranker = self._rankers.of(self.member, self._learner())
+        limit = k if verbatim or k < 1 else k + SPARE
         if self._half_lives is None:
-            return rank(found, asked, self._ranker, k)
-        hits = rank(found, asked, self._ranker, max(k, len(found.events)))
-        now = selection.as_of or datetime.now(UTC)
-        factors = decay([h.event for h in hits], now, self._half_lives)
-        faded = [_faded(hit, float(f)) for hit, f in zip(hits, factors, strict=True)]
-        return sorted(faded, key=lambda hit: -hit.score)[:k]
+            hits = rank(found, asked, ranker, limit)
+        else:
+            hits = rank(found, asked, ranker, max(limit, len(found.events)))
+            now = selection.as_of or datetime.now(UTC)
+            factors = decay([h.event for h in hits], now, self._half_lives)
+            faded = [_faded(hit, float(f)) for hit, f in zip(hits, factors, strict=True)]
+            hits = sorted(faded, key=lambda hit: -hit.score)[:limit]
+        if verbatim:
+            return hits
+        among = Selection(ids=tuple(hit.event.id for hit in hits[:k]))
+        stand_in = bool(hits) and may_stand_in(selection)
+        return condensed(hits, k, self._member.derived(SUMMARY, among) if stand_in else ())
+
+    def _vector(self, query: str) -> Vectors | None:
+        return self._queries.vector(query, self.member) if self._queries is not None else None
 
     def recall(
         self,
@@ -139,23 +182,96 @@ class Memory:
         k: int = 50,
         selection: Selection = EVERYTHING,
         seen: Collection[str] = (),
+        verbatim: bool = False,
     ) -> Packed:
         """What answers the query as text for a prompt, within `budget` tokens of `count`.
 
-        Events whose text is in `seen`, because the prompt says it already, are left out.
+        Events whose text is in `seen`, because the prompt says it already, are left out. Of
+        summaries the sentences are quoted, each with its event; `verbatim` has only whole events.
         It is kept in the log as a recall, with the events it repeats as sources: when one of them
         is erased it goes too, and nothing is ever learnt from it.
         """
-        hits = self.search(query, k, selection)
+        hits = self.search(query, k, selection, verbatim=verbatim)
+        fresh = [hit for hit in hits if hit.event.text not in seen]
 
         def size(text: str) -> int:  # a recall is an event, so it may be no longer than one
             return count(text) if len(text) <= LONGEST_TEXT else budget + 1
 
-        packed = pack([h.event for h in hits if h.event.text not in seen], budget, size)
+        packed = pack(quoted(fresh, self.get), budget, size)
         if packed.citations:
-            sources = tuple(packed.citations.values())
-            self.add(packed.text, role="memory", kind=Kind.RECALL, sources=sources)
+            cited = dict.fromkeys(packed.citations.values())
+            for hit in fresh:  # a summary comes from all of its events
+                if hit.summary is not None and not cited.keys().isdisjoint(hit.summary.events):
+                    cited.update(dict.fromkeys(hit.summary.events))
+            self.add(packed.text, role="memory", kind=Kind.RECALL, sources=tuple(cited))
         return packed
+
+    def consolidate(
+        self,
+        conversation: str = "",
+        *,
+        rest: timedelta | None = None,
+        summarise: Summarise | None = None,
+    ) -> list[Summary]:
+        """Sums up a conversation, or those in which nothing was said for `rest`; the new summaries.
+
+        Only what no summary stands for yet. Without `summarise`, which makes the text of a summary
+        of events (by a language model, say), it is made of their own sentences. Raises
+        InvalidRequest unless one of conversation and rest is given.
+        """
+        if bool(conversation) == (rest is not None):
+            raise InvalidRequest(
+                "say what to sum up",
+                param="conversation",
+                hint="either a conversation, or after what time of rest",
+            )
+        names = [conversation]
+        if rest is not None:
+            names = consolidation.ripe(self._member, datetime.now(UTC), rest)
+        return [
+            summary
+            for name in names
+            for summary in consolidation.consolidate(self.tenant, self._member, name, summarise)
+        ]
+
+    def feedback(
+        self, query: str, shown: Sequence[str], useful: Sequence[str], *, conversation: str = ""
+    ) -> Event:
+        """Keeps which of the events shown for a query were useful; `learn` learns from it.
+
+        `conversation` is the one that was searched, where it was one. Erasing one of the events
+        takes the feedback along. Raises InvalidRequest for useful events that were not shown.
+        """
+        return self.add_all([feedback(query, shown, useful, within=conversation)])[0]
+
+    def learn(self) -> Learnt:
+        """Learns from the member's feedback how to rank, if that proves better; says how it went.
+
+        What is learnt ranks for this member from then on, until feedback that it was learnt from is
+        erased or later feedback speaks against it.
+        """
+        try:
+            return self._learner().learn()
+        finally:
+            self._rankers.forget(self.member)
+
+    def unlearn(self) -> str:
+        """Goes back to what ranked before; its name. Raises InvalidRequest where there is nothing.
+
+        The same feedback does not bring it again: `learn` waits for more.
+        """
+        try:
+            return self._learner().roll_back().name
+        finally:
+            self._rankers.forget(self.member)
+
+    def ranks(self) -> str:
+        """The name of what ranks for this member now."""
+        return self._learner().ranker().name
+
+    def _learner(self) -> Learner:
+        label = f"{self.embedder.name}/{VECTORS}" if self.embedder is not None else ""
+        return Learner(self.tenant, self.member, self._vector, self._base, embedder=label)
 
     def facts(
         self, subject: str = "", *, valid: datetime | None = None, recorded: datetime | None = None
@@ -170,9 +286,13 @@ class Memory:
 
     def _claims(self) -> list[Claim]:
         if self._queries is None:
-            return claims(list(self.history()))
+            return claims(list(self._all()))
         self.derive()
-        return [claim_of(row) for row in self._member.derived("claim")]
+        found = []
+        for row in self._member.derived("claim"):
+            self.pause()
+            found.append(claim_of(row))
+        return found
 
     def get(self, *ids: str) -> list[Event]:
         """Readable events by their ids."""
@@ -182,49 +302,89 @@ class Memory:
         """Readable events in the order in which they were recorded; the newest `limit` of them."""
         return self._member.history(selection, limit)
 
-    def erase(self, selection: Selection) -> Receipt:
-        """Erases own events and those about oneself, with all that came from them, for good."""
-        return self._member.erase(selection)
+    def erase(self, selection: Selection, *, all_members: bool = False) -> Receipt:
+        """Erases own events and those about oneself, with all that came from them, for good.
+
+        With `all_members` what is selected of everybody, as the tenant may. Summaries and learnt
+        weights of this member that went along are made again from what is left; those of others
+        when they next consolidate and learn.
+        """
+        with self._mending():
+            return self.tenant.erase(selection) if all_members else self._member.erase(selection)
+
+    @contextmanager
+    def _mending(self) -> Iterator[None]:
+        learnt = bool(list(self._member.derived(WEIGHTS)))
+        sums = list(self._member.derived(SUMMARY))
+        try:
+            yield
+        finally:  # an erasure may raise when only leftover bytes are in the way
+            left = {row.events for row in self._member.derived(SUMMARY)} if sums else set()
+            lost = [row for row in sums if row.events not in left]
+            consolidation.remake(self.tenant, self._member, lost)
+            if learnt and not list(self._member.derived(WEIGHTS)):
+                self.learn()
+
+    def retain(self, *, dry_run: bool = False) -> Retained:
+        """Erases what the tenant's retention policies want erased, of all members; see `retention`.
+
+        With `dry_run` it only says how much that would be.
+        """
+        found = due(self.tenant.history(), policies(self.tenant), datetime.now(UTC))
+        ids = tuple(dict.fromkeys(ulid for _, due_ones in found for ulid in due_ones))
+        counts = tuple((policy, len(due_ones)) for policy, due_ones in found)
+        if dry_run or not ids:
+            return Retained(counts, len(ids))
+        return Retained(counts, len(ids), self.erase(Selection(ids=ids), all_members=True))
+
+    def retention(self) -> list[Retention]:
+        """The tenant's retention policies."""
+        return policies(self.tenant)
 
     def audit(self) -> Report:
         """What is wrong with the readable memory: junk, restatements, loops, secrets, and more."""
         believed = facts(self._claims())
+        self.pause()
         failures = dict(self.tenant.failures())
         waiting = [event.id for event in self.tenant.waiting(EXAMINED)]
         readable = {event.id for event in self.get(*failures, *waiting)}  # both are the tenant's
         return audit(
-            list(self.history()),
+            list(self._all()),
             believed,
+            pause=self.pause,
             waiting=[ulid for ulid in waiting if ulid in readable],
             failed={ulid: why for ulid, why in failures.items() if ulid in readable},
         )
+
+    def _all(self) -> Iterator[Event]:
+        for event in self.history():
+            self.pause()
+            yield event
 
     def status(self) -> Status:
         """How the tenant's memory stands."""
         return self.tenant.status()
 
     def rebuild(self) -> Status:
-        """Drops all that was derived and makes it anew from the log."""
-        self.tenant.rebuild()
+        """Drops all that was derived and makes it anew from the log.
+
+        Summaries and learnt weights stay: they were made on demand, and go only with their events.
+        """
+        self.tenant.rebuild(keep=ON_DEMAND)
         self.derive()
         return self.status()
 
     def export(self, out: TextIO, selection: Selection = EVERYTHING) -> int:
         """Writes readable events as JSON lines; returns how many."""
-        count = 0
-        for event in self.history(selection):
-            out.write(json.dumps(as_json(event), ensure_ascii=False) + "\n")
-            count += 1
-        return count
+        return interchange.export(self.history(selection), out)
 
     def load(self, lines: Iterable[str]) -> list[Event]:
-        """Remembers what `export` wrote; an event that was loaded before is not loaded twice.
+        """Remembers what `export` wrote; an event that is here already is not loaded twice.
 
         Recalls are left out: they repeat what is there. Raises InvalidRequest, naming the line,
-        and nothing is written then.
+        and nothing is written then. See `interchange.load` for sources and keys.
         """
-        events = [e for n, line in enumerate(lines, 1) if (e := _of_line(line, n)) is not None]
-        return self.add_all(events)
+        return interchange.load(self._member, lines)
 
     def close(self) -> None:
         """Ends it; harmless when called twice."""
@@ -237,37 +397,6 @@ def named_embedder(name: str) -> Embedder | None:
         known = ", ".join(EMBEDDERS)
         raise InvalidRequest(f"there is no embedder {name!r}", param="embedder", hint=known)
     return EMBEDDERS[name]()
-
-
-def as_json(event: Event) -> dict[str, Any]:
-    """An event as plain values; times in ISO 8601."""
-    return {
-        "id": event.id,
-        "sequence": event.sequence,
-        "author": event.author,
-        "role": event.role,
-        "text": event.text,
-        "subject": event.subject,
-        "to": event.to,
-        "conversation": event.conversation,
-        "kind": event.kind.value,
-        "scope": event.scope.name,
-        "valid_at": event.valid_at.isoformat(),
-        "recorded_at": event.recorded_at.isoformat(),
-        "key": event.key,
-        "sources": list(event.sources),
-        "provenance": dict(event.provenance),
-    }
-
-
-def parse_time(text: str, param: str) -> datetime:
-    """A moment in ISO 8601. Raises InvalidRequest; a missing time zone is found by the event."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(
-            f"{param} {text!r} is no time", param=param, hint="such as 2026-05-01T12:00:00+00:00"
-        ) from None
 
 
 def _same(name: str, other: str) -> bool:
@@ -285,52 +414,3 @@ def _faded(hit: Hit, factor: float) -> Hit:
         if factor == 1
         else replace(hit, score=hit.score + loss, parts={**hit.parts, "age": loss})
     )
-
-
-def _of_messages(
-    messages: Iterable[Mapping[str, Any]], conversation: str, fields: Mapping[str, Any]
-) -> Iterator[NewEvent]:
-    for place, message in enumerate(messages):
-        role, content = message.get("role"), message.get("content")
-        if not isinstance(role, str):
-            raise InvalidRequest("a message needs a role", param=f"messages[{place}].role")
-        if isinstance(content, list):
-            texts = (p for p in content if isinstance(p, Mapping) and p.get("type") == "text")
-            parts = [p.get("text") for p in texts]
-            content = "\n".join(p for p in parts if isinstance(p, str))
-        if content is not None and not isinstance(content, str):
-            raise InvalidRequest(
-                "content must be a string or a list of parts", param=f"messages[{place}].content"
-            )
-        if role not in ("system", "developer") and content and content.strip():
-            kind = Kind.TOOL if role == "tool" else Kind.OBSERVATION
-            yield NewEvent(content, role=role, conversation=conversation, kind=kind, **fields)
-
-
-def _of_line(line: str, number: int) -> NewEvent | None:
-    try:
-        item = json.loads(line)
-        if item.get("kind") == Kind.RECALL:
-            return None
-        provenance = dict(item.get("provenance", {}))
-        if author := item.get("author"):
-            provenance.setdefault("author", author)
-        when = item.get("valid_at")
-        return NewEvent(
-            item["text"],
-            role=item.get("role", "user"),
-            subject=item.get("subject", ""),
-            to=item.get("to", ""),
-            conversation=item.get("conversation", ""),
-            kind=Kind(item.get("kind", Kind.OBSERVATION)),
-            scope=Scope(item.get("scope", "private")),
-            valid_at=parse_time(when, "valid_at") if when else None,
-            key=item.get("key") or (f"loaded:{item['id']}" if "id" in item else ""),
-            provenance=provenance,
-        )
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidRequest(f"line {number} is no event: {error}", param="lines") from None
-    except InvalidRequest as error:
-        raise InvalidRequest(
-            f"line {number}: {error.message}", param=error.param, hint=error.hint
-        ) from None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tenfold.errors import InvalidRequest
 from tenfold.memory.derive.duplicates import clusters_of
+from tenfold.memory.derive.windows import names_speaker
 from tenfold.memory.events import Event
 
 OPENING, CLOSING = "<memory>", "</memory>"
@@ -77,7 +78,9 @@ def _line(number: int, event: Event) -> str:
     when = f"{event.valid_at:%Y-%m-%d %H:%M}"
     # Who wrote it down; an assistant's words are not those of the member it talked to.
     who = event.author if event.role == "user" else f"{event.role} of {event.author}"
-    return f"[{number}] {when} {_quotable(who)}: «{_quotable(event.text)}»"
+    named = names_speaker(event.text, event.author)
+    said = event.text.partition(":")[2].lstrip() if named else event.text
+    return f"[{number}] {when} {_quotable(who)}: «{_quotable(said)}»"
 
 
 def _quotable(text: str) -> str:

@@ -17,7 +17,8 @@ from pydantic import Field
 from tenfold import __version__
 from tenfold.errors import MissingExtra, TenfoldError
 from tenfold.memory.events import Event, Kind, NewEvent, Scope
-from tenfold.memory.memory import Memory, as_json
+from tenfold.memory.interchange import as_json
+from tenfold.memory.memory import Memory
 from tenfold.memory.store import Selection
 from tenfold.server.moments import aware
 

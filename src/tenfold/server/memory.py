@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse, Response
 
 from tenfold.errors import InvalidRequest
 from tenfold.memory.events import Event, Kind, NewEvent, Scope, clean_id
-from tenfold.memory.memory import Memory, as_json
+from tenfold.memory.interchange import as_json
+from tenfold.memory.memory import Memory
 from tenfold.memory.store import Selection
 from tenfold.server import errors, memory_lineage
 from tenfold.server.context import Context

@@ -17,7 +17,8 @@ from fastapi.responses import JSONResponse, Response
 from tenfold.memory import lineage, timeline
 from tenfold.memory.derive.facts import Fact
 from tenfold.memory.events import Event, Kind, Scope, clean_id
-from tenfold.memory.memory import Memory, as_json
+from tenfold.memory.interchange import as_json
+from tenfold.memory.memory import Memory
 from tenfold.memory.store import Selection
 from tenfold.server import errors
 from tenfold.server.errors import Refusal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tenfold.errors import InvalidRequest
-from tenfold.memory.memory import parse_time
+from tenfold.memory.interchange import parse_time
 
 
 def aware(text: str | None, param: str) -> datetime | None:

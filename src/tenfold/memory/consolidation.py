@@ -1,0 +1,200 @@
+"""Consolidating: summaries take over in what is recalled, the events themselves stay.
+
+A conversation that has come to rest is summed up, its own audience at a time. From then on search
+and recall show the summary where several of its events would stand; each event is still there for
+whoever asks for it. When one of the events is erased the summary goes in the same transaction, and
+what is left is summed up anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tenfold.errors import InvalidRequest
+from tenfold.memory.derive.duplicates import Clusters
+from tenfold.memory.derive.sources import LEARNT, learnt
+from tenfold.memory.derive.summaries import (
+    DERIVER,
+    KIND,
+    Summary,
+    derive_summaries,
+    row_of,
+    segments,
+    summary_of,
+)
+from tenfold.memory.events import Event, clean_text
+from tenfold.memory.retrieval import Hit
+from tenfold.memory.store import Derived, Member, Selection, Tenant
+
+TOLD = "told-summaries/1"  # by a function of the caller's, such as a language model
+SPARE = 16  # hits beyond those asked for, from which places are filled that come free
+_WORD = re.compile(r"\w+")
+
+Summarise = Callable[[Sequence[Event]], str]  # events of one conversation and audience, in order
+
+
+def at_rest(events: Iterable[Event], now: datetime, rest: timedelta) -> list[str]:
+    """The conversations in which nothing has been said for `rest`.
+
+    Raises InvalidRequest for a rest that is not above 0.
+    """
+    if rest <= timedelta():
+        raise InvalidRequest(
+            f"a rest of {rest} is none", param="rest", hint="longer than 0, such as 30 days"
+        )
+    last: dict[str, datetime] = {}
+    for event in events:
+        if event.conversation:
+            last[event.conversation] = max(
+                event.valid_at, last.get(event.conversation, event.valid_at)
+            )
+    return sorted(name for name, moment in last.items() if now - moment >= rest)
+
+
+def consolidate(
+    tenant: Tenant, member: Member, conversation: str, summarise: Summarise | None = None
+) -> list[Summary]:
+    """Sums up what a member can read of a conversation and no summary stands for yet.
+
+    Returns the new summaries; none where what is new is as short as a summary of it would be.
+    Raises InvalidRequest for a conversation without events, and for a text that is no text.
+    """
+    whole = Selection(conversation=conversation)
+    events = list(member.history(replace(whole, kinds=LEARNT)))
+    if not events:
+        raise InvalidRequest(
+            f"there is no conversation {conversation!r} to sum up",
+            param="conversation",
+            hint="a conversation with events that you can read",
+        )
+    covered = {ulid for row in member.derived(KIND, whole) for ulid in row.events}
+    rows = _rows([e for e in events if e.id not in covered], summarise)
+    tenant.put(rows)
+    return [summary_of(row) for row in rows]
+
+
+def remake(tenant: Tenant, member: Member, lost: Iterable[Derived]) -> None:
+    """Sums up what an erasure has left of the events of summaries that went with the others.
+
+    Those in a caller's own words are not made again: the caller's function is not here.
+    """
+    left = {i for row in lost if row.deriver == DERIVER for i in row.events}
+    if left:
+        tenant.put(derive_summaries(member.get(sorted(left))))
+
+
+def _rows(events: Sequence[Event], summarise: Summarise | None) -> list[Derived]:
+    if summarise is None:
+        return derive_summaries(events)
+    rows = []
+    for group in segments(events):
+        if len(group) > 1:
+            rows.append(row_of(group, clean_text(summarise(group)).strip(), TOLD))
+    return rows
+
+
+def may_stand_in(selection: Selection) -> bool:
+    """Whether summaries may answer it: one that picks single events, or a time, means those."""
+    return selection == Selection(conversation=selection.conversation, scope=selection.scope)
+
+
+def condensed(hits: Sequence[Hit], k: int, summaries: Iterable[Derived]) -> list[Hit]:
+    """The `k` best places: restatements in one, and summaries in the place of their events.
+
+    A summary that fewer than two of the first k hits call for does not take over: a single event
+    says better what it says. One event of several summaries goes to the one that most hits call
+    for.
+    """
+    distinct = collapsed(hits)
+    stands = _standing([hit.event.id for hit in distinct[:k]], list(summaries))
+    places: dict[str, Hit] = {}
+    for hit in distinct:
+        row = stands.get(hit.event.id)
+        name = hit.event.id if row is None else "\n".join(row.events)
+        if name in places:
+            first = places[name]
+            places[name] = replace(first, repeats=first.repeats + hit.repeats)
+        elif len(places) < k:
+            places[name] = hit if row is None else replace(hit, summary=summary_of(row))
+    return list(places.values())
+
+
+def _standing(first: Collection[str], summaries: Sequence[Derived]) -> dict[str, Derived]:
+    """For each event the summary that takes its place."""
+    calls = {row.events: len(set(first).intersection(row.events)) for row in summaries}
+    stands: dict[str, Derived] = {}
+    for row in sorted(summaries, key=lambda row: -calls[row.events]):
+        if calls[row.events] > 1:
+            for event in row.events:
+                stands.setdefault(event, row)
+    counts: dict[tuple[str, ...], int] = defaultdict(int)
+    for event in first:
+        if event in stands:
+            counts[stands[event].events] += 1
+    return {event: row for event, row in stands.items() if counts[row.events] > 1}
+
+
+def collapsed(hits: Sequence[Hit]) -> list[Hit]:
+    """Each statement once, where it ranks best; `repeats` are the others that make it.
+
+    What is alike but has another number, name or negation is another statement (see `duplicates`).
+    """
+    alike = _alike([hit.event.text for hit in hits])
+    clusters, kept, place = Clusters(), list[Hit | None](hits), {}
+    for i in sorted(alike):
+        hit = hits[i]
+        place[hit.event.id] = i
+        row = clusters.add(hit.event)
+        if row is not None:
+            first = place[row.events[1]]
+            best = kept[first]
+            assert best is not None  # a leader is nobody's repetition
+            kept[first] = replace(best, repeats=(*best.repeats, hit.event.id))
+            kept[i] = None
+    return [hit for hit in kept if hit is not None]
+
+
+def _alike(texts: Sequence[str]) -> set[int]:
+    """Texts that share half of their words with another: only these are worth comparing in full."""
+    worded = [frozenset(_WORD.findall(text.casefold())) for text in texts]
+    found: set[int] = set()
+    for i, words in enumerate(worded):
+        for j in range(i):
+            shorter = min(len(words), len(worded[j]))
+            if 2 * len(words & worded[j]) >= shorter and 2 * shorter >= max(
+                len(words), len(worded[j])
+            ):
+                found.update((i, j))
+    return found
+
+
+def quoted(hits: Sequence[Hit], read: Callable[..., Sequence[Event]]) -> list[Event]:
+    """What a prompt is told of hits: events, and of summaries the events with what was taken.
+
+    The words of a caller's own summary stand as the best event's, in the role "summary". `read`
+    reads events by their ids.
+    """
+    told: list[Event] = []
+    for hit in hits:
+        if hit.summary is None:
+            told.append(hit.event)
+        elif not hit.summary.said:
+            told.append(replace(hit.event, text=hit.summary.text, role="summary"))
+        else:
+            parts: dict[str, list[str]] = defaultdict(list)
+            for ulid, sentence in hit.summary.said:
+                parts[ulid].append(sentence)
+            told += [replace(e, text=" … ".join(parts[e.id])) for e in read(*parts)]
+    return told
+
+
+def ripe(member: Member, now: datetime, rest: timedelta) -> list[str]:
+    """The conversations at rest that have something no summary stands for."""
+    events = learnt(member.history(Selection(kinds=LEARNT)))
+    covered = {ulid for row in member.derived(KIND) for ulid in row.events}
+    open_ones = {e.conversation for e in events if e.id not in covered}
+    return [name for name in at_rest(events, now, rest) if name in open_ones]
