@@ -1,12 +1,15 @@
-/** Drives the playground in a browser: BASE_URL=… node e2e/run.mjs [--real]
+/** Drives the playground in a browser: BASE_URL=… node e2e/run.mjs [--real | --memory]
  *
  *  Without --real the server must be the fixture (e2e/fixture-server.mjs), whose rare states are
- *  checked too. With --real it is any tenfold server; nothing is assumed about its words. */
+ *  checked too. With --real it is any tenfold server without a memory; nothing is assumed about its
+ *  words. With --memory it is one with an empty memory and the embedder "words". */
 
 import { withBrowser } from "./browser.mjs";
 import { Checks } from "./checks.mjs";
 import { checkChat } from "./chat-checks.mjs";
 import { checkErrors } from "./error-checks.mjs";
+import { checkMemory } from "./memory-checks.mjs";
+import { checkMemoryErrors, checkNoMemory } from "./memory-error-checks.mjs";
 import { checkReal } from "./real-checks.mjs";
 import { checkSearch } from "./search-checks.mjs";
 
@@ -18,7 +21,11 @@ if (!base) {
 const address = base.endsWith("/") ? base : `${base}/`;
 const checks = new Checks();
 await withBrowser(async (browser) => {
-  const suites = process.argv.includes("--real") ? [checkReal] : [checkChat, checkSearch, checkErrors];
+  const suites = process.argv.includes("--memory")
+    ? [checkMemory, checkMemoryErrors]
+    : process.argv.includes("--real")
+      ? [checkNoMemory, checkReal]
+      : [checkChat, checkSearch, checkErrors];
   for (const suite of suites) await suite(browser, address, checks);
 });
 console.log(checks.failed === 0 ? "\nall checks passed" : `\n${checks.failed} failed`);

@@ -1,4 +1,4 @@
-/** The page: conversations on the left, settings on the right, the chat between them. */
+/** The page: conversations on the left, the chat or the memory beside them, and what belongs to it on the right. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { chats } from "./state/chats";
@@ -6,11 +6,14 @@ import { type Conversation, shownAnswer, titleOf } from "./state/conversation";
 import { settings } from "./state/run";
 import { catalogue, figures, keyWanted, loadCatalogue } from "./state/server";
 import { chosenModel } from "./state/settings";
+import { go, route } from "./state/route";
 import { useStore } from "./state/store";
 import { announce, Announcer } from "./views/announcer";
 import { Composer } from "./views/composer";
 import { Icon, IconButton } from "./views/icon";
 import { KeyDialog } from "./views/key-dialog";
+import { LineagePanel } from "./views/memory-lineage";
+import { MemoryPage } from "./views/memory-page";
 import { ProblemCard } from "./views/problem-card";
 import { SettingsInBrief, SettingsPanel } from "./views/settings-panel";
 import { Sidebar } from "./views/sidebar";
@@ -25,6 +28,7 @@ type Drawer = "chats" | "settings" | null;
 
 export function App() {
   const { all, activeId } = useStore(chats);
+  const at = useStore(route);
   const [drawer, setDrawer] = useState<Drawer>(null);
   const chatsDrawer = useMedia(CHATS_DRAWER);
   const settingsDrawer = useMedia(SETTINGS_DRAWER);
@@ -34,21 +38,44 @@ export function App() {
   const busy = shown?.state === "running";
   useAnnouncements(shown?.id ?? "", shown?.state ?? "", shown?.search?.checkpoints.at(-1));
   const close = () => setDrawer(null);
+  const event = at.page === "memory" ? at.event : null;
+  useEffect(() => {
+    if (drawer === "settings") close();
+  }, [at.page]);
   if (!conversation) return null;
+  const inert = (drawer !== null && (drawer === "chats" ? chatsDrawer : settingsDrawer)) || (event !== null && settingsDrawer);
   return (
     <div class="app">
       <Side name="chats" label="Conversations and engine" drawer={chatsDrawer} open={drawer === "chats"} onClose={close}>
         <Sidebar onPick={close} />
       </Side>
-      <main inert={drawer !== null && (drawer === "chats" ? chatsDrawer : settingsDrawer)}>
-        <TopBar conversation={conversation} onDrawer={setDrawer} />
-        <Banner />
-        <Transcript conversation={conversation} busy={busy} />
-        <Composer conversation={conversation} busy={busy} />
+      <main inert={inert}>
+        {at.page === "memory" ? (
+          <MemoryPage route={at} onChats={() => setDrawer("chats")} />
+        ) : (
+          <>
+            <TopBar conversation={conversation} onDrawer={setDrawer} />
+            <Banner />
+            <Transcript conversation={conversation} busy={busy} />
+            <Composer conversation={conversation} busy={busy} />
+          </>
+        )}
       </main>
-      <Side name="settings" label="Settings" drawer={settingsDrawer} open={drawer === "settings"} onClose={close}>
-        <SettingsPanel />
-      </Side>
+      {at.page === "memory" ? (
+        <Side
+          name="lineage"
+          label="Lineage"
+          drawer={settingsDrawer}
+          open={event !== null}
+          onClose={() => go({ ...at, event: null })}
+        >
+          <LineagePanel event={event} />
+        </Side>
+      ) : (
+        <Side name="settings" label="Settings" drawer={settingsDrawer} open={drawer === "settings"} onClose={close}>
+          <SettingsPanel />
+        </Side>
+      )}
       <KeyDialog />
       <Announcer />
     </div>
@@ -56,7 +83,7 @@ export function App() {
 }
 
 interface SideProps {
-  name: "chats" | "settings";
+  name: "chats" | "settings" | "lineage";
   label: string;
   drawer: boolean;
   open: boolean;

@@ -1,6 +1,7 @@
 import { render } from "preact";
 import { App } from "./app";
 import { save } from "./state/chats";
+import { startRouting } from "./state/route";
 import { loadCatalogue, startPolling } from "./state/server";
 import "./styles/base.css";
 import "./styles/layout.css";
@@ -10,7 +11,12 @@ import "./styles/candidates.css";
 import "./styles/reader.css";
 import "./styles/sidebar.css";
 import "./styles/settings.css";
+import "./styles/memory.css";
+import "./styles/memory-hits.css";
+import "./styles/memory-timeline.css";
+import "./styles/lineage.css";
 
+startRouting();
 const root = document.getElementById("app");
 if (root) render(<App />, root);
 void loadCatalogue();

@@ -63,10 +63,10 @@ def fixture_server() -> Iterator[str]:
 
 
 @contextmanager
-def tenfold_server() -> Iterator[str]:
+def tenfold_server(*options: str) -> Iterator[str]:
     """Runs `tenfold serve` with the embedded model, as `make serve` does."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tenfold", "serve", "concierge", "--port", "0"],
+        [sys.executable, "-m", "tenfold", "serve", "concierge", "--port", "0", *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
@@ -136,6 +136,14 @@ def test_in_a_browser_against_the_real_server() -> None:
     with tenfold_server() as address:
         settings = {"BASE_URL": address, "CHROMIUM": CHROMIUM}
         said = check_call("npm", "run", "e2e", "--", "--real", env=settings)
+    assert "all checks passed" in said
+
+
+@pytest.mark.usefixtures("packages", "chromium")
+def test_the_memory_page_in_a_browser_against_a_real_memory(tmp_path: Path) -> None:
+    with tenfold_server("--memory", str(tmp_path), "--memory-embedder", "words") as address:
+        settings = {"BASE_URL": address, "CHROMIUM": CHROMIUM}
+        said = check_call("npm", "run", "e2e", "--", "--memory", env=settings)
     assert "all checks passed" in said
 
 

@@ -32,8 +32,19 @@ async function refuse(response: Response): Promise<never> {
   throw new ApiError(problemFrom(body, response.status));
 }
 
-async function getJson<T>(path: string, key: string, signal?: AbortSignal): Promise<T> {
+export async function getJson<T>(path: string, key: string, signal?: AbortSignal): Promise<T> {
   const response = await fetch(addressOf(path), { headers: headers(key), cache: "no-store", signal: signal ?? null });
+  if (!response.ok) await refuse(response);
+  return (await response.json()) as T;
+}
+
+export async function postJson<T>(path: string, key: string, body: unknown, signal?: AbortSignal): Promise<T> {
+  const response = await fetch(addressOf(path), {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...headers(key) },
+    body: JSON.stringify(body),
+    signal: signal ?? null,
+  });
   if (!response.ok) await refuse(response);
   return (await response.json()) as T;
 }

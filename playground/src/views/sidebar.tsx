@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { chats, discard, kept, open, openNew } from "../state/chats";
 import { type Conversation, isBlank, titleOf } from "../state/conversation";
+import { go, route } from "../state/route";
 import { stop } from "../state/run";
 import { useStore } from "../state/store";
 import { EngineFigures } from "./engine-figures";
@@ -9,15 +10,25 @@ import { Icon, IconButton } from "./icon";
 export function Sidebar({ onPick }: { onPick: () => void }) {
   const { all, activeId } = useStore(chats);
   const stored = useStore(kept);
+  const { page } = useStore(route);
   const listed = all.filter((conversation) => !isBlank(conversation)).sort((a, b) => b.updated - a.updated);
   return (
     <>
       <p class="brand">tenfold</p>
+      <nav class="pages" aria-label="Pages">
+        <a href="#/" aria-current={page === "chat" ? "page" : undefined} onClick={onPick}>
+          Chat
+        </a>
+        <a href="#/memory/search" aria-current={page === "memory" ? "page" : undefined} onClick={onPick}>
+          Memory
+        </a>
+      </nav>
       <button
         type="button"
         class="new-chat"
         onClick={() => {
           openNew();
+          go({ page: "chat" });
           onPick();
         }}
       >
@@ -30,7 +41,7 @@ export function Sidebar({ onPick }: { onPick: () => void }) {
             <ChatRow
               key={conversation.id}
               conversation={conversation}
-              active={conversation.id === activeId}
+              active={page === "chat" && conversation.id === activeId}
               onPick={onPick}
             />
           ))}
@@ -64,6 +75,7 @@ function ChatRow({ conversation, active, onPick }: { conversation: Conversation;
         title={title}
         onClick={() => {
           open(conversation.id);
+          go({ page: "chat" });
           onPick();
         }}
       >
