@@ -160,40 +160,52 @@ def known_turns(turns: Sequence[Turn], looked_up: set[int], slots: set[str]) -> 
     return len(turns)
 
 
-def choices_before(turns: Sequence[Turn], records: Sequence[Record]) -> list[Record]:
+def choices_before(
+    turns: Sequence[Turn], records: Sequence[Record], before: Sequence[Turn] = ()
+) -> list[Record]:
     """Return the named records that ``turns`` speak of as chosen without naming them first.
 
-    Their names were said before ``turns``, so the facts have to tell them.
+    Their names were said in ``before``, so the facts have to tell them. Values can be those of
+    several records ("1 room"): meant is the one that has most of them, and was named last.
     """
     chosen: list[Record] = []
     named: set[int | None] = set()
+    last = {hole: place for place, turn in enumerate(before) for hole in turn.stated}
+
+    def meant(record: Record, told: set[int]) -> tuple[int, int]:
+        own = {record.name, *(hole for _, hole in record.fields)}
+        return len(told & own), -1 if record.name is None else last.get(record.name, -1)
+
     for turn in turns:
         offered = {hole for _, hole in turn.acts.get("OFFER", ())}
         if turn.speaker == "system":
             told = {h for act in ("INFORM", "CONFIRM") for _, h in turn.acts.get(act, ())}
             owners = [r for r in records if told & {r.name, *(hole for _, hole in r.fields)}]
             if owners and not any(r.name is None or r.name in named | offered for r in owners):
-                chosen.append(owners[0])
-                named.add(owners[0].name)
+                chosen.append(max(owners, key=lambda r: meant(r, told)))
+                named.add(chosen[-1].name)
         named |= set(turn.stated)
     return chosen
 
 
 def _guest_facts(
-    dialogue: Dialogue, span: tuple[int, int], looked_up: set[int], said: set[int]
+    dialogue: Dialogue, span: tuple[int, int], looked_up: set[int], names: set[int | None]
 ) -> dict[int, str]:
     """Return what the facts must tell of the guest: slot words by hole.
 
-    That is what a call needs and the guest told before the span, and what an answer states
-    although nobody said it and no record holds it (a default, a number of matches).
+    That is what a call needs and the guest told before the span, also where a record holds it (but
+    not a record's name), and what an answer states although nobody said it and no record holds it
+    (a default, a number of matches).
     """
     guest: dict[int, str] = {}
+    said: set[int] = set()
     for turn in dialogue.turns[span[0] : span[1]]:
         if turn.speaker == "system":
-            pairs = [*turn.needs, *(pair for acts in turn.acts.values() for pair in acts)]
-            for slot, hole in pairs:
-                if hole not in said | looked_up:
-                    guest.setdefault(hole, slot_words(slot))
+            stated = [pair for acts in turn.acts.values() for pair in acts]
+            untold = [p for p in turn.needs if p[1] not in said | names]
+            untold += [p for p in stated if p[1] not in said | looked_up]
+            for slot, hole in untold:
+                guest.setdefault(hole, slot_words(slot))
         said |= set(turn.stated)
     return guest
 
@@ -249,10 +261,12 @@ def human_episode(
     slots = {slot for r in chosen for slot, _ in r.fields}
     span = (span[0], span[0] + known_turns(turns, looked_up, slots))
     turns = dialogue.turns[span[0] : span[1]]
-    guest = _guest_facts(dialogue, span, looked_up, set())
-    if len(guest) > 8 or len(turns) < 2:
+    guest = _guest_facts(dialogue, span, looked_up, {r.name for r in chosen})
+    changed = len(set(guest.values())) < len(guest)  # two wishes for one slot: which one counts?
+    if changed or len(guest) > 8 or len(turns) < 2:
         return None
-    known = [(r.noun, written[r.name]) for r in choices_before(turns, chosen) if r.name is not None]
+    before = choices_before(turns, chosen, dialogue.turns[: span[0]])
+    known = [(r.noun, written[r.name]) for r in before if r.name is not None]
     known += [(words, written[hole]) for hole, words in guest.items()]
     system = "\n".join(filter(None, [write_facts(facts, known), *rules.lines()]))
     messages = [Message("system", system)] if system else []
