@@ -161,10 +161,13 @@ def test_a_preview_counts_what_the_erasure_then_takes(memory: Memory, selection:
     talk(memory)
     for query in ("boats", "Porto"):
         memory.recall(query, 60, lambda text: len(text.split()))
+    first, *_, last = (e.id for e in memory.history(Selection(kinds=(Kind.OBSERVATION,))))
+    for n, ulid in enumerate((first, last, first)):
+        memory.add(f"useful {n}", kind=Kind.FEEDBACK, sources=(ulid,))
     expected = lineage.preview(memory, selection)
-    assert len(list(memory.history())) == 7  # nothing went
+    assert len(list(memory.history())) == 10  # nothing went
     receipt = memory.erase(selection)
-    assert expected.events + expected.recalls == receipt.events
+    assert expected.events + expected.recalls + expected.feedback == receipt.events
     assert expected.others == 0
 
 

@@ -83,7 +83,7 @@ async def test_a_preview_erases_nothing(scripted: Scripted, tmp_path: Path) -> N
         body = {"conversation": "tea"}
         found = (await http.post(PREVIEW, json=body)).json()
         ids = [e["id"] for e in made]
-        assert found == {"events": 2, "recalls": 0, "others": 0, "examples": ids}
+        assert found == {"events": 2, "recalls": 0, "feedback": 0, "others": 0, "examples": ids}
         assert (await http.post(ERASE, json=body)).json()["events"] == 2
         assert (await http.post(PREVIEW, json=body)).json()["events"] == 0
 

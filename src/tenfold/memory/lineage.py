@@ -6,6 +6,7 @@ does not exist, and nothing that is named in an answer is beyond the member's re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +26,8 @@ from tenfold.memory.events import Event, Kind
 from tenfold.memory.memory import Memory
 from tenfold.memory.store import Derived, Member, Selection
 
-CITING = 5_000  # the newest recalls and feedback that are looked through
+CITING = (Kind.RECALL, Kind.FEEDBACK)  # they go with the events that they cite
+CITED = 5_000  # the newest of these that are looked through
 AROUND = 1_000  # events of a conversation or an author from which is worked out what is not kept
 
 
@@ -49,7 +51,7 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """Something that comes from `events`: an entity, a cluster of duplicates, a summary.
+    """Something that comes from events: an entity, a cluster, a summary, weights of a search.
 
     `kept` says whether it is in the store; the others are worked out whenever they are asked for.
     """
@@ -62,7 +64,7 @@ class Thing:
 class Lineage:
     """An event, what it repeats or answers, and all that came of it.
 
-    `complete` is false where there is more to look through than CITING or AROUND.
+    `complete` is false where there is more to look through than CITED or AROUND.
     """
 
     event: Event
@@ -80,13 +82,14 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an erasure would take: own `events`, and the readable `recalls` that repeat them.
+    """What an erasure would take: own `events`, and the readable recalls and feedback on them.
 
     `others` are selected and readable but not the member's to erase. `examples` are ids.
     """
 
     events: int
     recalls: int
+    feedback: int
     others: int
     examples: tuple[str, ...] = field(default=())
 
@@ -100,14 +103,14 @@ def lineage(memory: Memory, ulid: str) -> Lineage | None:
         return None
     (event,) = found
     member = memory.tenant.member(memory.member)
-    citing = list(member.history(Selection(kinds=(Kind.RECALL, Kind.FEEDBACK)), CITING))
+    citing = list(member.history(Selection(kinds=CITING), CITED))
     cited = [e for e in citing if ulid in e.sources]
     learnt = event.kind in LEARNT
     memory.derive()
     believed = tuple(f for f in beliefs(memory) if ulid in f.events) if claims(found) else ()
     words, vectors = _indexed(memory, member, event) if learnt else (False, ())
     state, reason = _state(memory, event, vectors)
-    things, whole = _things(member, event) if learnt else ((), True)
+    things, whole = _things(member, event)
     return Lineage(
         event=event,
         state=state,
@@ -119,7 +122,7 @@ def lineage(memory: Memory, ulid: str) -> Lineage | None:
         sources=tuple(memory.get(*event.sources)),
         recalls=tuple(e for e in cited if e.kind is Kind.RECALL),
         feedback=tuple(e for e in cited if e.kind is Kind.FEEDBACK),
-        complete=whole and len(citing) < CITING,
+        complete=whole and len(citing) < CITED,
     )
 
 
@@ -155,14 +158,15 @@ def preview(memory: Memory, selection: Selection, examples: int = 5) -> Preview:
             own.append(event.id)
         else:
             others += 1
-    gone = set(own)
-    recalls = 0
-    for recall in memory.history(Selection(kinds=(Kind.RECALL,))) if own else ():
+    gone, along = set(own), Counter[Kind]()
+    for event in memory.history(Selection(kinds=CITING)) if own else ():
         # In the order of the log: a recall of a recall comes after it.
-        if recall.id not in gone and not gone.isdisjoint(recall.sources):
-            gone.add(recall.id)
-            recalls += 1
-    return Preview(len(own), recalls, others, tuple(own[:examples]))
+        if event.id not in gone and not gone.isdisjoint(event.sources):
+            gone.add(event.id)
+            along[event.kind] += 1
+    return Preview(
+        len(own), along[Kind.RECALL], along[Kind.FEEDBACK], others, tuple(own[:examples])
+    )
 
 
 def _indexed(memory: Memory, member: Member, event: Event) -> tuple[bool, tuple[Vector, ...]]:
@@ -170,7 +174,7 @@ def _indexed(memory: Memory, member: Member, event: Event) -> tuple[bool, tuple[
 
     A vector is there when it is not at right angles to a random one, which never happens by chance.
     """
-    width = memory._queries.embedder.width if memory._queries is not None else 0
+    width = memory.embedder.width if memory.embedder is not None else 0
     probe = np.random.default_rng(0).standard_normal(width).astype(np.float32) if width else None
     found = member.find(event.text, probe, selection=Selection(ids=(event.id,)), limit=1)
     if not found.events:
@@ -200,12 +204,13 @@ def _things(member: Member, event: Event) -> tuple[tuple[Thing, ...], bool]:
         "entity": lambda: (derive_entities([event]), True),
         "duplicate": lambda: _cluster(member, event),
         "summary": lambda: _summary(member, event),
+        "weights": lambda: ((), True),
     }
     things: list[Thing] = []
     complete = True
     for kind, work_out in ways.items():
         kept = list(member.derived(kind, mine))
-        made, whole = ((), True) if kept else work_out()
+        made, whole = ((), True) if kept or event.kind not in LEARNT else work_out()
         things += [Thing(one, True) for one in kept] + [Thing(one, False) for one in made]
         complete &= whole
     return tuple(things), complete
@@ -218,7 +223,7 @@ def _cluster(member: Member, event: Event) -> tuple[list[Derived], bool]:
     whole = len(events) < AROUND
     for leader, ids in clusters_of(events).items():
         if event.id in ids and len(ids) > 1:
-            value = {"leader": leader, "size": float(len(ids))}
+            value: dict[str, str | float | None] = {"leader": leader, "size": float(len(ids))}
             return [Derived("duplicate", CLUSTERING, tuple(ids), value)], whole
     return [], whole
 

@@ -89,9 +89,10 @@ class PreviewRequest(EraseRequest):
 
 
 class Preview(Answer):
-    """What the erasure would take: own events and the member's recalls of them; nothing is done."""
+    """What the erasure would take: own events, recalls and feedback on them; nothing is done."""
 
     events: Count
     recalls: Count
+    feedback: Count
     others: Count
     examples: list[str]
