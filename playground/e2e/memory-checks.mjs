@@ -98,6 +98,19 @@ export async function checkMemory(browser, base, checks) {
     await view.button("Clear all").click();
   });
 
+  await checks.group("feedback", async () => {
+    await search("Where does Anna live?");
+    await results.first().getByRole("button", { name: "Useful", exact: true }).click();
+    const send = view.button("Send feedback");
+    checks.expect(await send.isDisabled(), "one mark alone teaches nothing and says so");
+    await results.nth(1).getByRole("button", { name: "Not useful" }).click();
+    await send.click();
+    await page.getByText("The ranking learns from it").waitFor();
+    await results.first().getByRole("link", { name: "Lineage" }).click();
+    await lineage.getByText("Feedback on it").waitFor();
+    checks.expect(true, "the event's lineage names the feedback");
+  });
+
   await checks.group("lineage", async () => {
     await search("Where does Anna live?");
     await results.first().getByRole("link", { name: "Lineage" }).click();
@@ -118,7 +131,7 @@ export async function checkMemory(browser, base, checks) {
     await facts.getByText("allergic to").waitFor();
     const shown = () => page.locator(".days .event").count();
     const all = await shown();
-    checks.expect(all === 10, "all events are there", String(all));
+    checks.expect(all === 11, "all events are there", String(all));
     checks.expect((await page.locator(".days h2").allInnerTexts()).slice(1).join() === "May 20, 2026,Mar 2, 2026", "under their days", (await page.locator(".days h2").allInnerTexts()).join());
     checks.expect((await facts.innerText()).includes("Mar 2, 2026 to May 20, 2026"), "an ended fact has both ends", await facts.innerText());
     await page.getByLabel("Moment", { exact: true }).fill("2026-04-01T12:00");

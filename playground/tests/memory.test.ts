@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { Audit, Fact, Hit, MemoryEvent } from "../src/api/memory";
 import { findingsOf } from "../src/state/memory-audit";
+import { feedbackOf, marked, teachesNothing } from "../src/state/memory-feedback";
 import { emptyFilter, filterMistake, localOf, momentOf, paramsOf, restricts, selectedOf } from "../src/state/memory-filter";
 import { partsOf, reasonWords, scaleOf } from "../src/state/memory-score";
 import { daysOf, factsAt, joined, momentAt, standing, stepAt, STEPS } from "../src/state/memory-timeline";
@@ -170,4 +171,16 @@ test("an audit lists every kind of rot with its events", () => {
   expect(found["Stale facts"]?.rows[0]?.ids).toEqual(["a", "r"]);
   expect(found["Failed"]?.count).toBe(1);
   expect(findingsOf(report).filter((one) => one.count > 0)).toHaveLength(5);
+});
+
+test("feedback is of the events that were judged, and of both sorts", () => {
+  const hits = ["a", "b", "c", "d"].map((id): Hit => ({ event: eventOf({ id }), score: 1, parts: {} }));
+  let marks = marked(marked(marked({}, "c", true), "a", false), "d", true);
+  expect(feedbackOf(hits, marks)).toEqual({ shown: ["a", "c", "d"], useful: ["c", "d"] });
+  expect(teachesNothing(hits, marks)).toBeNull();
+  marks = marked(marks, "a", false);
+  expect(feedbackOf(hits, marks).shown).toEqual(["c", "d"]);
+  expect(teachesNothing(hits, marks)).toContain("not useful");
+  expect(teachesNothing(hits, marked({}, "b", false))).toContain("as useful");
+  expect(marked(marked({}, "a", true), "a", false)).toEqual({ a: false });
 });

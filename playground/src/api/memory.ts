@@ -25,6 +25,10 @@ export interface Hit {
   event: MemoryEvent;
   score: number;
   parts: Record<string, number>;
+  /** Events that say the same again. */
+  repeats?: string[];
+  /** Of a consolidated conversation: the hit stands for all of its events. */
+  summary?: { conversation: string; text: string; events: string[] } | null;
 }
 
 export interface Fact {
@@ -94,6 +98,7 @@ export interface NewMemory {
 export interface Preview {
   events: number;
   recalls: number;
+  feedback: number;
   others: number;
   examples: string[];
 }
@@ -161,7 +166,7 @@ export const fetchAudit = (key: string, signal?: AbortSignal) => get<Audit>("aud
 
 export async function search(
   key: string,
-  query: Selected & { query: string; k: number; as_of?: string },
+  query: Selected & { query: string; k: number; as_of?: string; verbatim?: boolean },
   signal?: AbortSignal,
 ): Promise<Hit[]> {
   return (await postJson<{ data: Hit[] }>(`${ROOT}search`, key, query, signal)).data;
@@ -170,6 +175,12 @@ export async function search(
 export async function addEvents(key: string, events: NewMemory[]): Promise<MemoryEvent[]> {
   return (await postJson<{ data: MemoryEvent[] }>(`${ROOT}events`, key, { events })).data;
 }
+
+/** Which of the shown events answered a query; `conversation` where only that was searched. */
+export const sendFeedback = (
+  key: string,
+  given: { query: string; shown: string[]; useful: string[]; conversation?: string },
+) => postJson<MemoryEvent>(`${ROOT}feedback`, key, given);
 
 export const previewErasure = (key: string, selected: Selected, signal?: AbortSignal) =>
   postJson<Preview>(`${ROOT}erase/preview`, key, selected, signal);

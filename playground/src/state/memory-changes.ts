@@ -29,6 +29,17 @@ export async function addAll(events: readonly api.NewMemory[]): Promise<Added> {
   }
 }
 
+/** Null once it is kept. */
+export async function give(feedback: Parameters<typeof api.sendFeedback>[1]): Promise<Problem | null> {
+  try {
+    await api.sendFeedback(apiKey.get(), feedback);
+    stale();
+    return null;
+  } catch (thrown) {
+    return noted(thrown);
+  }
+}
+
 export const freshPaste = (): string => `paste-${freshId()}`;
 
 export async function previewOf(selected: api.Selected): Promise<api.Preview | Problem> {

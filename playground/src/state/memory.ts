@@ -58,6 +58,7 @@ export const member = new Store<string>("");
 
 export interface Found {
   query: string;
+  conversation: string;
   hits: api.Hit[];
 }
 
@@ -74,9 +75,11 @@ export interface SearchForm {
   filter: Filter;
   asOf: string;
   k: number;
+  /** Every event in a place of its own, no summaries. */
+  verbatim: boolean;
 }
 
-export const searchForm = new Store<SearchForm>({ query: "", filter: emptyFilter, asOf: "", k: 10 });
+export const searchForm = new Store<SearchForm>({ query: "", filter: emptyFilter, asOf: "", k: 10, verbatim: false });
 
 /** Where in time the timeline stands. `known`: with what was recorded by then only, or by now. */
 export interface Travel {
@@ -90,12 +93,14 @@ export interface Travel {
 export const travel = new Store<Travel>({ at: "", known: "today", filter: emptyFilter, first: null });
 
 export async function runSearch(): Promise<number | null> {
-  const { query, filter, asOf, k } = searchForm.get();
+  const { query, filter, asOf, k, verbatim } = searchForm.get();
   const asked = query.trim();
   const when = momentOf(asOf);
+  const more = { ...(when ? { as_of: when } : {}), ...(verbatim ? { verbatim } : {}) };
   const answer = await found.ask(async (key, signal) => ({
     query: asked,
-    hits: await api.search(key, { ...selectedOf(filter), query: asked, k, ...(when ? { as_of: when } : {}) }, signal),
+    conversation: filter.conversation.trim(),
+    hits: await api.search(key, { ...selectedOf(filter), query: asked, k, ...more }, signal),
   }));
   return answer?.hits.length ?? null;
 }

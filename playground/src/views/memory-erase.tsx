@@ -103,7 +103,11 @@ function Confirm({ preview, onErase, onCancel }: ConfirmProps) {
     if (!dialog.current?.open) dialog.current?.showModal();
     cancel.current?.focus();
   }, []);
-  const { events, recalls, others } = preview;
+  const { events, recalls, feedback, others } = preview;
+  const along = [
+    ...(recalls > 0 ? [`${plural(recalls, "recall")} that ${recalls === 1 ? "repeats" : "repeat"} ${events === 1 ? "it" : "them"}`] : []),
+    ...(feedback > 0 ? [`feedback on ${events === 1 ? "it" : "them"} (${count(feedback)})`] : []),
+  ];
   return (
     <dialog ref={dialog} class="key-dialog confirm" aria-labelledby="erase-title" aria-describedby="erase-about" onClose={onCancel}>
       <h2 id="erase-title">{events === 0 ? "Nothing to erase" : `Erase ${plural(events, "event")} for good?`}</h2>
@@ -112,7 +116,7 @@ function Confirm({ preview, onErase, onCancel }: ConfirmProps) {
           <p>No event that you may erase is selected.</p>
         ) : (
           <p>
-            {recalls > 0 && <>With {events === 1 ? "it" : "them"} {recalls === 1 ? "goes" : "go"} {plural(recalls, "recall")} that repeat {events === 1 ? "it" : "them"}. </>}
+            {along.length > 0 && <>With {events === 1 ? "it" : "them"} {recalls + feedback === 1 ? "goes" : "go"} {along.join(" and ")}. </>}
             All that was derived goes too. <strong>This cannot be undone.</strong>
           </p>
         )}
@@ -143,7 +147,7 @@ export function Receipts() {
         <dl key={receipt.id} class="receipt">
           <Line name="Receipt" value={receipt.id} />
           <Line name="Erased" value={momentWords(receipt.erased_at)} />
-          <Line name="Events" value={`${count(receipt.events)}, recalls among them`} />
+          <Line name="Events" value={`${count(receipt.events)}, with recalls and feedback on them`} />
           <Line name="Derived" value={`${plural(receipt.derived, "row")} of indices, vectors, facts and summaries`} />
           <Line name="Derived again" value={`${plural(receipt.rederived, "event")} whose surroundings changed`} />
           <Line name="Selected by" value={Object.keys(receipt.selection).join(", ")} />

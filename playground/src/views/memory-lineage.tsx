@@ -204,7 +204,8 @@ function ThingItem({ thing, self }: { thing: Thing; self: string }) {
           <q class="quoted">{String(value["text"])}</q>
         </>
       )}
-      {!["duplicate", "summary"].includes(thing.kind) && <>{spoken(thing.kind)}</>}{" "}
+      {thing.kind === "weights" && <>What search learnt from feedback</>}
+      {!["duplicate", "summary", "weights"].includes(thing.kind) && <>{spoken(thing.kind)}</>}{" "}
       <span class="muted" title={thing.kept ? "Stored, and erased with its events" : "Not stored: worked out when asked for"}>
         {thing.deriver}
         {!thing.kept && ", not stored"}

@@ -1,18 +1,15 @@
 /** Search: the best events for a query, each with the parts that its score is the sum of. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
-import type { Hit } from "../api/memory";
+import { useEffect, useRef } from "preact/hooks";
 import { found, hello, runSearch, searchForm } from "../state/memory";
 import { filterMistake } from "../state/memory-filter";
-import { type Part, partsOf, scaleOf } from "../state/memory-score";
 import { hashOf } from "../state/route";
 import { useStore } from "../state/store";
 import { announce } from "./announcer";
-import { Icon } from "./icon";
-import { EventCard } from "./memory-event";
 import { Filters, Time } from "./memory-filters";
+import { Hits } from "./memory-hits";
 import { ProblemCard } from "./problem-card";
-import { count, plural, score } from "./wording";
+import { plural } from "./wording";
 
 const LENGTHS = [5, 10, 25, 50];
 
@@ -67,6 +64,14 @@ export function MemorySearch({ event }: { event: string | null }) {
               ))}
             </select>
           </div>
+          <label class="check">
+            <input
+              type="checkbox"
+              checked={form.verbatim}
+              onChange={(event) => set({ verbatim: event.currentTarget.checked })}
+            />
+            Every event by itself, no summaries
+          </label>
         </Filters>
       </form>
       {problem && (
@@ -76,7 +81,7 @@ export function MemorySearch({ event }: { event: string | null }) {
           </button>
         </ProblemCard>
       )}
-      {data && <Hits hits={data.hits} query={data.query} event={event} busy={state === "loading"} />}
+      {data && <Hits found={data} event={event} busy={state === "loading"} />}
       {!data && !problem && state !== "loading" && (
         <p class="muted hint">
           {empty ? (
@@ -91,83 +96,5 @@ export function MemorySearch({ event }: { event: string | null }) {
       )}
       {!data && state === "loading" && <p class="waiting">Searching</p>}
     </>
-  );
-}
-
-function Hits({ hits, query, event, busy }: { hits: Hit[]; query: string; event: string | null; busy: boolean }) {
-  if (hits.length === 0) {
-    return <p class="muted hint">Nothing that you may read matches “{query}”. Fewer filters find more.</p>;
-  }
-  const scale = scaleOf(hits);
-  return (
-    <ol class="hits" aria-label={`Results for ${query}`} aria-busy={busy}>
-      {hits.map((hit, at) => (
-        <li key={hit.event.id}>
-          <EventCard
-            event={hit.event}
-            open={hit.event.id === event}
-            aside={
-              <span class="hit-score" title="Score: the sum of its parts">
-                <span class="offscreen">Score </span>
-                {score(hit.score)}
-              </span>
-            }
-          />
-          <Why hit={hit} scale={scale} first={at === 0} />
-        </li>
-      ))}
-    </ol>
-  );
-}
-
-function Why({ hit, scale, first }: { hit: Hit; scale: number; first: boolean }) {
-  const [open, setOpen] = useState(first);
-  const parts = partsOf(hit, scale);
-  return (
-    <div class="why">
-      <button type="button" class="disclosure" aria-expanded={open} onClick={() => setOpen(!open)}>
-        <Icon name={open ? "down" : "right"} />
-        Why: {count(parts.length)} {parts.length === 1 ? "reason" : "reasons"}
-        {!open && parts[0] && <span class="muted">{parts[0].words.toLowerCase()} first</span>}
-      </button>
-      {open && (
-        <table class="parts">
-          <thead class="offscreen">
-            <tr>
-              <th scope="col">Reason</th>
-              <th scope="col">Bar</th>
-              <th scope="col">Part of the score</th>
-            </tr>
-          </thead>
-          <tbody>
-            {parts.map((part) => (
-              <PartRow key={part.name} part={part} />
-            ))}
-          </tbody>
-          <tfoot>
-            <tr>
-              <th scope="row">Score</th>
-              <td />
-              <td>{score(hit.score)}</td>
-            </tr>
-          </tfoot>
-        </table>
-      )}
-    </div>
-  );
-}
-
-function PartRow({ part }: { part: Part }) {
-  const sign = part.value < 0 ? "against" : "for";
-  return (
-    <tr data-part={part.name}>
-      <th scope="row">{part.words}</th>
-      <td aria-hidden="true">
-        <span class={`part-bar ${sign}`}>
-          <span style={{ width: `${(100 * part.share).toFixed(1)}%` }} />
-        </span>
-      </td>
-      <td>{`${part.value < 0 ? "" : "+"}${score(part.value)}`}</td>
-    </tr>
   );
 }
