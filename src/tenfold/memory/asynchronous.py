@@ -34,7 +34,7 @@ def _awaited(
 
     @functools.wraps(method)
     async def verb(self: AsyncMemory, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._on_thread(lambda: method(self.memory, *args, **kwargs))
+        return await self._thread.run(lambda: method(self.memory, *args, **kwargs))
 
     return cast("Callable[Concatenate[AsyncMemory, P], Awaitable[R]]", verb)
 
@@ -46,12 +46,32 @@ def _iterated(
 
     @functools.wraps(method)
     async def verb(self: AsyncMemory, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
-        items = await self._on_thread(lambda: iter(method(self.memory, *args, **kwargs)))
-        while page := await self._on_thread(lambda: list(islice(items, PAGE))):
+        items = await self._thread.run(lambda: iter(method(self.memory, *args, **kwargs)))
+        while page := await self._thread.run(lambda: list(islice(items, PAGE))):
             for item in page:
                 yield item
 
     return cast("Callable[Concatenate[AsyncMemory, P], AsyncIterator[R]]", verb)
+
+
+class OneThread:
+    """Runs what it is given one after another on a thread of its own, for who awaits it."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tenfold-memory")
+
+    async def run(self, work: Callable[[], R]) -> R:
+        """What `work` returns or raises. Raises StoreError after `close`."""
+        loop = asyncio.get_running_loop()
+        try:
+            future = loop.run_in_executor(self._pool, work)
+        except RuntimeError as error:  # the executor has shut down
+            raise StoreError("the memory was closed", hint="open it again") from error
+        return await future
+
+    def close(self) -> None:
+        """Waits for all that was asked for before; nothing is taken after it."""
+        self._pool.shutdown(wait=True)
 
 
 class AsyncMemory:
@@ -63,7 +83,7 @@ class AsyncMemory:
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tenfold-memory")
+        self._thread = OneThread()
 
     @classmethod
     def open(
@@ -94,6 +114,11 @@ class AsyncMemory:
         return self.memory.member
 
     @property
+    def embedder(self) -> Embedder | None:
+        """What makes its vectors."""
+        return self.memory.embedder
+
+    @property
     def tenant(self) -> Tenant:
         """The tenant; its own verbs are not awaited and may wait for a disk."""
         return self.memory.tenant
@@ -104,10 +129,24 @@ class AsyncMemory:
     derive = _awaited(Memory.derive)
     search = _awaited(Memory.search)
     recall = _awaited(Memory.recall)
+    consolidate = _awaited(Memory.consolidate)
+    feedback = _awaited(Memory.feedback)
+    learn = _awaited(Memory.learn)
+    unlearn = _awaited(Memory.unlearn)
+    ranks = _awaited(Memory.ranks)
+    consolidate = _awaited(Memory.consolidate)
+    feedback = _awaited(Memory.feedback)
+    learn = _awaited(Memory.learn)
+    unlearn = _awaited(Memory.unlearn)
+    ranks = _awaited(Memory.ranks)
     facts = _awaited(Memory.facts)
     get = _awaited(Memory.get)
     history = _iterated(Memory.history)
     erase = _awaited(Memory.erase)
+    retain = _awaited(Memory.retain)
+    retention = _awaited(Memory.retention)
+    retain = _awaited(Memory.retain)
+    retention = _awaited(Memory.retention)
     audit = _awaited(Memory.audit)
     status = _awaited(Memory.status)
     rebuild = _awaited(Memory.rebuild)
@@ -130,16 +169,8 @@ class AsyncMemory:
         await self.close()
 
     def _close(self) -> None:
-        self._thread.shutdown(wait=True)
+        self._thread.close()
         self.memory.close()
-
-    async def _on_thread(self, work: Callable[[], R]) -> R:
-        loop = asyncio.get_running_loop()
-        try:
-            future = loop.run_in_executor(self._thread, work)
-        except RuntimeError as error:  # the executor has shut down
-            raise StoreError("the memory was closed", hint="open it again") from error
-        return await future
 
 
 class Opening:
