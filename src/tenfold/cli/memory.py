@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from tenfold.cli import memory_learning as learning
 from tenfold.cli import memory_options as o
+from tenfold.cli import memory_retention
 from tenfold.cli import memory_upkeep as upkeep
 from tenfold.cli.arguments import AsJson
 from tenfold.cli.output import notes, printable, write_json, write_line
@@ -73,6 +75,9 @@ def search(
     query: Annotated[str, typer.Argument(help="what is looked for")],
     k: Annotated[int, typer.Option("--k", min=1, help="how many at most")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="what makes each score")] = False,
+    verbatim: Annotated[
+        bool, typer.Option("--verbatim", help="every event by itself: no summaries")
+    ] = False,
     conversation: o.Conversation = "",
     subject: o.Subject = "",
     author: o.Author = "",
@@ -87,8 +92,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find what answers a query, best first."""
-    from tenfold.cli.memory_display import show_hits
-    from tenfold.memory.interchange import as_json as plain
+    from tenfold.cli.memory_display import hit_json, show_hits
 
     meant = o.selection(
         conversation=conversation,
@@ -101,10 +105,10 @@ def search(
     )
     with o.Place(folder, tenant, member).opened(embedder) as memory:
         memory.derive()  # a command has no server behind it that does so meanwhile
-        hits = memory.search(query, k, meant)
+        hits = memory.search(query, k, meant, verbatim=verbatim)
     if as_json:
         for hit in hits:
-            write_line({"score": hit.score, "event": plain(hit.event), "parts": dict(hit.parts)})
+            write_line(hit_json(hit))
     elif hits:
         show_hits(hits, explain=explain)
     else:
@@ -250,5 +254,9 @@ for work in (
     upkeep.rebuild,
     upkeep.grant,
     upkeep.revoke,
+    learning.consolidate,
+    learning.feedback,
+    learning.learn,
 ):
     app.command()(work)
+app.add_typer(memory_retention.app, name="retain")

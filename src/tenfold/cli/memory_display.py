@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from tenfold.cli.output import console, printable
 if TYPE_CHECKING:
     from tenfold.memory.audit import Report
     from tenfold.memory.derive.facts import Fact
+    from tenfold.memory.derive.summaries import Summary
     from tenfold.memory.events import Event
     from tenfold.memory.retrieval import Hit
     from tenfold.memory.store import Receipt, Residue, Status
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 
 def shown_time(moment: datetime | None) -> str:
     """In this machine's zone; nothing for an open end."""
-    return f"{moment.astimezone():%Y-%m-%d %H:%M}" if moment is not None else ""
+    if moment is None:
+        return ""
+    with suppress(OverflowError):  # the first or the last hours that there are
+        moment = moment.astimezone()
+    return f"{moment:%Y-%m-%d %H:%M}"
 
 
 def show_event(event: Event, before: str = "") -> None:
@@ -38,9 +44,38 @@ def show_event(event: Event, before: str = "") -> None:
 def show_hits(hits: Sequence[Hit], *, explain: bool) -> None:
     """The hits, best first; with `explain`, also what each reason adds to each score."""
     for number, hit in enumerate(hits, 1):
-        show_event(hit.event, f"{number:>2}. {hit.score:7.3f}  ")
+        before = f"{number:>2}. {hit.score:7.3f}  "
+        if hit.summary is None:
+            show_event(hit.event, before)
+        else:
+            show_summary(hit.summary, before)
+        if hit.repeats:
+            sys.stdout.write(f"    said again in {', '.join(hit.repeats)}\n")
     if explain:
         _explain(hits)
+
+
+def show_summary(summary: Summary, before: str = "") -> None:
+    """What a summary is of, and its sentences with their events."""
+    count = f"{len(summary.events)} events in {printable(summary.conversation)}"
+    sys.stdout.write(f"{before}summary of {count}\n")
+    for ulid, sentence in summary.said:
+        sys.stdout.write(f"    {ulid}  {printable(sentence)}\n")
+    if not summary.said:
+        sys.stdout.writelines(f"    {printable(line)}\n" for line in summary.text.split("\n"))
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit as plain values; times in ISO 8601."""
+    from tenfold.memory.interchange import as_json
+
+    return {
+        "score": hit.score,
+        "event": as_json(hit.event),
+        "parts": dict(hit.parts),
+        "repeats": list(hit.repeats),
+        "summary": asdict(hit.summary) if hit.summary is not None else None,
+    }
 
 
 def _explain(hits: Sequence[Hit]) -> None:

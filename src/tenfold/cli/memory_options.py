@@ -87,7 +87,13 @@ def local_time(text: str, option: str) -> datetime | None:
         return None
     from tenfold.memory.interchange import parse_time
 
-    return parse_time(text, option).astimezone()
+    moment = parse_time(text, option)
+    try:
+        return moment.astimezone()
+    except (OverflowError, ValueError):
+        raise InvalidRequest(
+            f"{option} {text!r} is no time here", param=option, hint="leave out what has no bound"
+        ) from None
 
 
 def selection(

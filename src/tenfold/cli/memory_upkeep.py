@@ -63,7 +63,7 @@ def erase(
     with o.Place(folder, tenant, member).opened() as memory:
         if not yes:
             _confirm(memory, meant, all_members=all_members)
-        receipt = memory.tenant.erase(meant) if all_members else memory.erase(meant)
+        receipt = memory.erase(meant, all_members=all_members)
         residue = memory.tenant.verify_erasure(verify) if verify else []
     if as_json:
         write_json(

@@ -105,7 +105,8 @@ class Learner:
     """What one member's feedback has taught; not for two threads at once.
 
     `base` ranks until weights are promoted, and again when they are erased or taken back. Weights
-    belong to an `embedder` by its name: those of another are not used, and learnt anew.
+    belong to an `embedder` by its name: those of another are not used, and learnt anew. `pause` is
+    called for each feedback that is learnt from: what it raises ends learning.
     """
 
     def __init__(
@@ -116,12 +117,14 @@ class Learner:
         base: Ranker | None = None,
         *,
         embedder: str = "",
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         self._tenant = tenant
         self._member = tenant.member(member)
         self._embed = embed
         self._base = base or Fixed()
         self._embedder = embedder
+        self._pause = pause
 
     def ranker(self) -> Ranker:
         """What ranks now."""
@@ -170,6 +173,7 @@ class Learner:
         return [e for e in self._member.history(chosen, MOST) if e.sources]
 
     def _shown(self, event: Event) -> _Shown:
+        self._pause()
         query = read_query(event.text)
         within = Selection(conversation=event.provenance.get(WITHIN, ""))
         found = candidates(self._member, query, self._embed(event.text), within)

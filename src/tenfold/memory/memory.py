@@ -51,7 +51,7 @@ class Memory:
     Adding is durable and found by its words at once. Vectors, facts and the rest follow: `derive`
     makes them; a search makes those of the few events that mostly wait, `facts` and `audit` all.
     Not for two threads at once, but for reading while another derives. `pause` is called now and
-    then by `facts` and `audit`, which may take long: what it raises ends them.
+    then by `facts`, `audit` and `learn`, which may take long: what it raises ends them.
     """
 
     pause: Callable[[], None]
@@ -271,7 +271,9 @@ class Memory:
 
     def _learner(self) -> Learner:
         label = f"{self.embedder.name}/{VECTORS}" if self.embedder is not None else ""
-        return Learner(self.tenant, self.member, self._vector, self._base, embedder=label)
+        return Learner(
+            self.tenant, self.member, self._vector, self._base, embedder=label, pause=self.pause
+        )
 
     def facts(
         self, subject: str = "", *, valid: datetime | None = None, recorded: datetime | None = None

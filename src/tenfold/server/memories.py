@@ -2,7 +2,9 @@
 
 The API key decides tenant and member; a header names the member only where the operator trusts
 whoever sends it. All work is done by one thread of its own: deriving is not for two at once, and
-the event loop and the engine go on meanwhile.
+the event loop and the engine go on meanwhile. What only reads, and for long, has a second thread
+and the store's other connections: searches and additions go on beside it, and it ends when the
+server stops.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -18,8 +21,9 @@ from urllib.parse import unquote
 from starlette.datastructures import Headers
 
 from tenfold.errors import InvalidRequest, TenfoldError
-from tenfold.memory.events import clean_name
+from tenfold.memory.events import Kind, clean_name
 from tenfold.memory.memory import CATCH_UP, Memory, named_embedder
+from tenfold.memory.store import Selection, StoreError
 from tenfold.server.admission import Admission
 from tenfold.server.auth import bearer
 from tenfold.server.errors import Refusal
@@ -27,11 +31,12 @@ from tenfold.server.settings import MemorySettings, Owner
 
 log = logging.getLogger("tenfold.server")
 MEMBER = "X-Tenfold-Member"
+SOON = 60.0  # seconds after the start when upkeep is done first
 T = TypeVar("T")
 
 
 class Memories:
-    """The tenants' memories of one server, and the thread that works on them.
+    """The tenants' memories of one server, and the threads that work on them.
 
     Raises InvalidRequest for an unknown embedder, MissingExtra for one that is not installed,
     StoreError for a folder that cannot be used: at the start, not at the first request.
@@ -41,17 +46,31 @@ class Memories:
         self._folder = settings.folder
         self._embedder = named_embedder(settings.embedder)
         self._open: dict[str, Memory] = {}
-        self._admission = Admission(1, max_waiting)
+        self._admission, self._looking = Admission(1, max_waiting), Admission(1, max_waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tenfold-memory")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="tenfold-memory-reading")
+        self._stopping = threading.Event()
+        self._every = settings.upkeep_s
+        self._seen: set[Owner] = set()  # whose feedback is learnt from
+        self._learnt: dict[Owner, str] = {}  # up to which feedback that was tried
         self._deriving: set[str] = set()  # tenants with a slice of work in the queue
         self._of(settings.owner)
+        threading.Thread(target=self._tend, name="tenfold-memory-upkeep", daemon=True).start()
 
     def _of(self, owner: Owner) -> Memory:
         if owner.tenant not in self._open:
-            self._open[owner.tenant] = Memory.open(
+            memory = Memory.open(
                 self._folder, tenant=owner.tenant, member=owner.member, embedder=self._embedder
             )
+            memory.pause = self._go_on
+            self._open[owner.tenant] = memory
+        self._seen.add(owner)
         return self._open[owner.tenant].of(owner.member)
+
+    def _go_on(self) -> None:
+        """Ends long work when the server stops."""
+        if self._stopping.is_set():
+            raise StoreError("the server is stopping", hint="ask again when it is back")
 
     async def run(self, owner: Owner, work: Callable[[Memory], T], seconds: float) -> T:
         """The result of work on an owner's memory. Raises Overloaded, DeadlineExceeded."""
@@ -60,6 +79,53 @@ class Memories:
             result = await loop.run_in_executor(self._thread, lambda: work(self._of(owner)))
         self._derive_later(owner)
         return result
+
+    async def look(self, owner: Owner, work: Callable[[Memory], T], seconds: float) -> T:
+        """The result of work that may read for long, after all that waits is derived.
+
+        Raises Overloaded, DeadlineExceeded; StoreError where the server stops meanwhile.
+        """
+        async with self._looking.place(seconds):
+            loop = asyncio.get_running_loop()
+            more = True
+            while more:  # by slices, so that others get in between
+                memory, more = await loop.run_in_executor(self._thread, self._slice, owner)
+            return await loop.run_in_executor(self._reading, work, memory)
+
+    def _slice(self, owner: Owner) -> tuple[Memory, bool]:
+        self._go_on()
+        memory = self._of(owner)
+        return memory, memory.derive(CATCH_UP) == CATCH_UP
+
+    def _tend(self) -> None:
+        wait = min(self._every, SOON)
+        while not self._stopping.wait(wait):
+            wait = self._every
+            try:
+                self._reading.submit(self.tend)
+            except RuntimeError:  # the server is stopping
+                return
+
+    def tend(self) -> None:
+        """Applies the tenants' retention policies, and learns from new feedback."""
+        for tenant, memory in list(self._open.items()):
+            try:
+                if memory.retention() and memory.retain(dry_run=True).events:
+                    done = self._thread.submit(memory.retain).result()
+                    log.info("%d events of tenant %r were kept long enough", done.events, tenant)
+                for owner in [one for one in self._seen.copy() if one.tenant == tenant]:
+                    self._learn(owner, memory.of(owner.member))
+            except (TenfoldError, OSError, RuntimeError) as error:
+                if not self._stopping.is_set():
+                    log.warning("upkeep of the memories of tenant %r: %s", tenant, error)
+
+    def _learn(self, owner: Owner, memory: Memory) -> None:
+        given = Selection(author=owner.member, kinds=(Kind.FEEDBACK,))
+        newest = next(memory.history(given, 1), None)
+        if newest is not None and self._learnt.get(owner) != newest.id:
+            self._learnt[owner] = newest.id
+            if (learnt := memory.learn()).promoted:
+                log.info("tenant %r: a member's ranking is %s", owner.tenant, learnt.why)
 
     def _derive_later(self, owner: Owner) -> None:
         """Derives what waits, a slice at a time: requests that come meanwhile go in between."""
@@ -82,7 +148,12 @@ class Memories:
             self._derive_later(owner)
 
     def close(self) -> None:
-        """Waits for what is being done and closes the files; harmless when called twice."""
+        """Waits for what is being done and closes the files; harmless when called twice.
+
+        Long reading does not go on to its end.
+        """
+        self._stopping.set()
+        self._reading.shutdown(cancel_futures=True)
         self._thread.shutdown(cancel_futures=True)
         for memory in self._open.values():
             memory.close()

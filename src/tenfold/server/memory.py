@@ -14,8 +14,9 @@ from tenfold.errors import InvalidRequest
 from tenfold.memory.events import Event, Kind, NewEvent, Scope, clean_id
 from tenfold.memory.interchange import as_json
 from tenfold.memory.memory import Memory
+from tenfold.memory.retrieval import Hit
 from tenfold.memory.store import Selection
-from tenfold.server import errors, memory_lineage
+from tenfold.server import errors, memory_lineage, memory_upkeep
 from tenfold.server.context import Context
 from tenfold.server.errors import Refusal
 from tenfold.server.memories import owner_of
@@ -32,9 +33,16 @@ def routes(router: APIRouter, ctx: Context) -> None:
     _changing(router, ctx)
     _looking(router, ctx)
     memory_lineage.routes(router, lambda http, work: _on_memory(ctx, http, work))
+    memory_upkeep.routes(
+        router,
+        lambda http, work: _on_memory(ctx, http, work),
+        lambda http, work: _on_memory(ctx, http, work, long=True),
+    )
 
 
-async def _on_memory(ctx: Context, http: Request, work: Callable[[Memory], T]) -> T:
+async def _on_memory(
+    ctx: Context, http: Request, work: Callable[[Memory], T], *, long: bool = False
+) -> T:
     settings = ctx.settings
     if ctx.memories is None or settings.memory is None:
         raise Refusal(
@@ -43,7 +51,8 @@ async def _on_memory(ctx: Context, http: Request, work: Callable[[Memory], T]) -
             code="memory_off",
         )
     owner = owner_of(settings.memory, http.headers)
-    return await ctx.memories.run(owner, work, settings.max_ms / 1000)
+    how = ctx.memories.look if long else ctx.memories.run
+    return await how(owner, work, settings.max_ms / 1000)
 
 
 def _answers(model: type[Any]) -> dict[int | str, dict[str, Any]]:
@@ -87,16 +96,20 @@ def _looking(router: APIRouter, ctx: Context) -> None:
     async def search_memories(body: wire.SearchRequest, request: Request) -> Response:
         """What answers a query best, with the parts of each score."""
         meant = _selection(body, as_of=aware(body.as_of, "as_of"))
-        hits = await _on_memory(ctx, request, lambda m: m.search(body.query, body.k, meant))
-        data = [wire.Found(event=_event(h.event), score=h.score, parts=dict(h.parts)) for h in hits]
-        return _json(wire.FoundList(object="list", data=data))
+        hits = await _on_memory(
+            ctx, request, lambda m: m.search(body.query, body.k, meant, verbatim=body.verbatim)
+        )
+        return _json(wire.FoundList(object="list", data=[_found(hit) for hit in hits]))
 
     @router.get("/v1/memory/facts", responses=_answers(wire.FactList))
     async def list_facts(query: Annotated[wire.FactsQuery, Query()], request: Request) -> Response:
         """What is believed, or was at a time."""
         valid, recorded = aware(query.valid, "valid"), aware(query.recorded, "recorded")
         found = await _on_memory(
-            ctx, request, lambda m: m.facts(query.subject, valid=valid, recorded=recorded)
+            ctx,
+            request,
+            lambda m: m.facts(query.subject, valid=valid, recorded=recorded),
+            long=True,
         )
         data = [wire.Fact(**_plain(asdict(fact))) for fact in found]
         return _json(wire.FactList(object="list", data=data))
@@ -104,7 +117,7 @@ def _looking(router: APIRouter, ctx: Context) -> None:
     @router.get("/v1/memory/audit", responses=_answers(wire.Audit))
     async def audit_memory(request: Request) -> Response:
         """What is wrong with the memory, by event ids."""
-        report = await _on_memory(ctx, request, lambda m: m.audit().as_dict())
+        report = await _on_memory(ctx, request, lambda m: m.audit().as_dict(), long=True)
         return _json(wire.Audit.model_validate(report))
 
     @router.get("/v1/memory/status", responses=_answers(wire.MemoryStatus))
@@ -169,6 +182,16 @@ def _selection(body: wire.Selected, **more: Any) -> Selection:
 
 def _listed(events: Sequence[Event]) -> wire.MemoryList:
     return wire.MemoryList(object="list", data=[_event(event) for event in events])
+
+
+def _found(hit: Hit) -> wire.Found:
+    return wire.Found(
+        event=_event(hit.event),
+        score=hit.score,
+        parts=dict(hit.parts),
+        repeats=list(hit.repeats),
+        summary=memory_upkeep.summary_json(hit.summary) if hit.summary else None,
+    )
 
 
 def _event(event: Event) -> wire.Memory:

@@ -34,8 +34,11 @@ class MemorySettings:
     owner: Owner = field(default_factory=Owner)
     holders: Mapping[str, Owner] = field(default_factory=dict)  # API key: whose it is
     trust_member_header: bool = False
+    upkeep_s: float = 3600.0  # between two times that policies are applied and feedback learnt from
 
     def __post_init__(self) -> None:
+        if self.upkeep_s <= 0:
+            raise InvalidRequest("upkeep_s must be above 0", param="memory.upkeep_s")
         for owner in (self.owner, *self.holders.values()):
             if not owner.tenant or not owner.member:
                 raise InvalidRequest("tenant and member need names", param="memory")

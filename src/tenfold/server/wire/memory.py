@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from tenfold.server.wire.base import Answer, Wire
+from tenfold.server.wire.memory_upkeep import Summary
 
 Time = Annotated[str, Field(max_length=64, description="ISO 8601 with a time zone")]
 Kind = Literal["observation", "tool", "feedback", "recall"]
@@ -56,6 +57,9 @@ class SearchRequest(Selected):
     query: Annotated[str, Field(max_length=8192)]
     k: Annotated[int, Field(ge=1, le=100)] = 10
     as_of: Time | None = None
+    verbatim: Annotated[
+        bool, Field(description="every event in a place of its own, no summaries")
+    ] = False
 
 
 class EraseRequest(Selected):
@@ -118,11 +122,16 @@ class MemoryList(Answer):
 
 
 class Found(Answer):
-    """A found event; its score is the sum of the parts."""
+    """A found event; its score is the sum of the parts.
+
+    `repeats` say the same again. With a summary it stands for all events of that.
+    """
 
     event: Memory
     score: float
     parts: dict[str, float]
+    repeats: list[str]
+    summary: Summary | None
 
 
 class FoundList(Answer):
