@@ -39,18 +39,10 @@ class PostgresStore:
             known = self._open.get(name)
             if known is not None and not known.database.closed:
                 return known
-            there = self._find(name)
-            if there is None:
-                if not create:
-                    raise _unknown(name)
-                there = self._make(name)
-            number, identity = there
-            keys = Keys(self._key_file(identity), identity)
             try:
-                database = Database(self._server, number, name, Vault(keys))
-                self._open[name] = PostgresTenant(name, database)
+                self._open[name] = self._opened(name, create=create)
             except BaseException:
-                keys.close()
+                self._server.close()  # whoever asked may have no store to close
                 raise
             return self._open[name]
 
@@ -84,6 +76,20 @@ class PostgresStore:
                 tenant.close()
             self._open.clear()
             self._server.close()
+
+    def _opened(self, name: str, *, create: bool) -> PostgresTenant:
+        there = self._find(name)
+        if there is None:
+            if not create:
+                raise _unknown(name)
+            there = self._make(name)
+        number, identity = there
+        keys = Keys(self._key_file(identity), identity)
+        try:
+            return PostgresTenant(name, Database(self._server, number, name, Vault(keys)))
+        except BaseException:
+            keys.close()
+            raise
 
     def _find(self, name: str) -> tuple[int, bytes] | None:
         if not self._server.prepared(create=False):
