@@ -25,7 +25,7 @@ from tenfold.memory.derive.statements import Polarity, find_statements
 from tenfold.memory.events import Event
 from tenfold.memory.store import Derived
 
-DERIVER = "facts/1"
+DERIVER = "facts/2"
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,31 @@ _ATTRIBUTES = (
     (r"fav(?:ou?rite) [\w-]+(?: [\w-]+)?", "liking"),
 )
 
+# What is settled of a booking or an order: words, how the value begins, its form.
+_SETTINGS = (
+    (r"number of \w+|(?:[\w-]+ ){0,2}(?:date|time|length|budget|rating)|party size|group size",
+     "", "amount"),
+    (r"(?:[\w-]+ ){0,2}(?:city|destination|origin|location|station|airport|airline)",
+     r"(?=(?:not )?[^\W_a-z])", "setting"),
+    (r"(?:[\w-]+ )?(?:cuisine|genre|category|type|class|range)", "", "setting"),
+)  # fmt: skip
+
+
+def _of_settings() -> list[Rule]:
+    """What somebody wants of something: "my check in date is May 3rd", "make my city Porto"."""
+    rules = []
+    for words, begins, form in _SETTINGS:
+        what, value = rf"(?P<what>{words})", rf"\s+{begins}(?P<object>.+)"
+        wanting = r"(?:'d like|\s+(?:would like|want|need|prefer))"
+        for pattern in (
+            rf"{_MY}\s+{what}\s+(?:is|will be|should be|has to be)(?:\s+now)?{value}",
+            rf"{_I}{wanting}\s+(?:the|my)\s+{what}\s+to be{value}",
+            rf"(?:[Mm]ake|[Ss]et|[Cc]hange|[Kk]eep) (?P<who>my)\s+{what}(?:\s+(?:to|at))?{value}",
+            rf"[Ff]or (?P<who>me),?\s+the\s+{what}\s+(?:is|will be|should be|has to be){value}",
+        ):
+            rules.append(Rule("", re.compile(pattern), form, True))
+    return rules
+
 
 def _of_verb(verb: _Verb) -> list[Rule]:
     first = (
@@ -182,6 +207,7 @@ def _of_mine() -> list[Rule]:
 
 
 RULES: tuple[Rule, ...] = (
+    *_of_settings(),
     *(rule for verb in _VERBS for rule in _of_verb(verb)),
     *(rule for more in _MORE for rule in _more(more)),
     *(rule for state in _STATES for rule in _of_state(*state)),

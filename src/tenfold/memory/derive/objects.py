@@ -110,12 +110,20 @@ _SPAN = re.compile(
     rf"(?:the |The )?{_CAPITALISED}(?:[ ](?:(?:of|de|da|do|del|la|le) )*{_CAPITALISED})*"
 )
 _MONTH = "|".join(f"{m[:3]}(?:{m[3:]})?" for m in MONTHS)
+# A value in words of its own: up to the sentence's end, or to what is said next.
+_VALUE_ENDS = (
+    r"(?=[.!?]?\s*$|[.!?;]\s|,?\s+(?:and|but|because|since|so|if|with|for now)\b"
+    r"|,?\s+(?:please|now|instead|thanks|thank you)[.!]*\s*$|,\s+(?:the|my|I|not)\b)"
+)
+_NO_VALUE = r"(?!(?:not|no|that|this|what|still|too|so|very|the same|up to)\b)"
 _SHAPES = {
     "email": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     "phone": re.compile(r"\+?[\d(][\d\s().-]{5,18}\d"),
     "code": re.compile(r"(?=[\w -]*[\d+-])[A-Z]{0,2}[\d][\w -]{0,9}|(?:AB|A|B|0|O)[+-]"),
     "age": re.compile(r"(\d{1,3})(?=\s*(?:years? old|$|[.,;!]| and\b))"),
     "address": re.compile(r"[^.;|]*\d[^;|]*"),
+    "amount": re.compile(rf"(?=[^.,;|]*\d)\$?[^\W_][^;|]{{0,39}}?{_VALUE_ENDS}"),
+    "setting": re.compile(rf"{_NO_VALUE}[^\W_][^;|]{{0,59}}?{_VALUE_ENDS}"),
     "date": re.compile(
         rf"(?:the )?\d{{1,2}}(?:st|nd|rd|th)?(?: of)? (?:{_MONTH})\b(?:,? \d{{4}})?"
         rf"|(?:{_MONTH})\b\.? \d{{1,2}}(?:st|nd|rd|th)?(?!\d)(?:,? \d{{4}})?|\d{{4}}-\d\d-\d\d",

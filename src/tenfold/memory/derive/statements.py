@@ -187,7 +187,7 @@ def _split(pattern: re.Pattern[str], said: str) -> tuple[str, str, str]:
 
 def _since(rule: Rule, said: str, event: Event) -> tuple[str, datetime]:
     """What was said up to a date in it; and from when it holds, if the date tells."""
-    if rule.form in ("date", "age", "code", "phone", "address"):
+    if rule.form in ("date", "age", "code", "phone", "address", "amount", "setting"):
         return said, event.valid_at
     for date in find_dates(said, event.valid_at):
         before = said[: date.start].rstrip(" ,")
