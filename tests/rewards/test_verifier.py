@@ -43,6 +43,25 @@ def test_an_empty_answer_states_nothing() -> None:
     assert len(verdict.missing) == verdict.slot_errors == 8
 
 
+def test_what_is_said_of_an_invented_name_is_not_blamed_on_another_record() -> None:
+    verdict = check("For Blue Door the rating is 4.5, and for Rad Hose the rating is 3.2.")
+    assert verdict.invented == ("Rad Hose",)
+    assert verdict.wrong == ()
+    assert "4.5 (Red House)" in check("For Blue Door the city is Porto. Red House has 4.5.").wrong
+
+
+def test_a_noun_is_not_read_as_the_slot_that_the_guest_chose_it_by() -> None:
+    text = (
+        "Corolla is a car. For Corolla the type is Compact. For Corolla the pickup date is May 3rd."
+        "\nFor the guest the car is Corolla."
+    )
+    told = FactsVerifier(
+        chat("When?", text),
+        [need("Corolla", "pickup date", "May 3rd"), need("Corolla", "", "Corolla")],
+    ).check("Corolla, a Compact car May 3rd.")
+    assert told.slot_errors == 0
+
+
 def test_messages_without_facts_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="hold no facts") as error:
         FactsVerifier([Message("user", "Hello")])

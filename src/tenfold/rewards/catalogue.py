@@ -38,6 +38,7 @@ class Catalogue:
         self.flags: list[dict[str, bool]] = []
         self._numbers: dict[str, int] = {}
         self.nouns: dict[str, list[int]] = {}
+        self._kinds = {r.noun for r in facts.records if r.noun and r.name != GUEST}
         for record in facts.records:
             number = self._number(record.name)
             if record.noun and record.name != GUEST:
@@ -82,8 +83,9 @@ class Catalogue:
     def _add_value(self, record: int, slot: str, value: str) -> None:
         written = keys(value)
         self.fields[record].setdefault(slot, set()).add(written)
-        self.tree.add(keys(slot), Meaning("slot", slot=slot))
-        self.tree.add(keys(plural(slot)), Meaning("slot", slot=slot))
+        if slot not in self._kinds:  # "a Compact car November 15th": the noun, not the guest's car
+            self.tree.add(keys(slot), Meaning("slot", slot=slot))
+            self.tree.add(keys(plural(slot)), Meaning("slot", slot=slot))
         plain = len(written) == 1 and value.isalpha() and value.islower()
         self.tree.add(written, Meaning("value", record, slot, plain))
         if len(written) == 1:

@@ -98,15 +98,8 @@ def _stream(texts: Iterable[str]) -> str:
     return " " + " \n ".join(" ".join(token.key for token in lex(t)) for t in texts) + " "
 
 
-def inventions(
-    text: str,
-    tokens: Sequence[Token],
-    found: Sequence[Found[Meaning]],
-    sentences: Sequence[Sentence],
-    known: Known,
-) -> list[str]:
+def passages(text: str, tokens: Sequence[Token], doubtful: Collection[int]) -> list[str]:
     """The invented passages of an answer; adjacent words are one."""
-    doubtful = _doubtful(text, tokens, found, sentences, known)
     passages: list[tuple[int, int]] = []
     for i in sorted(doubtful):
         if passages and passages[-1][1] == i and not _apart(text, tokens, i):
@@ -116,13 +109,14 @@ def inventions(
     return [text[tokens[a].start : tokens[b - 1].end] for a, b in passages]
 
 
-def _doubtful(
+def inventions(
     text: str,
     tokens: Sequence[Token],
     found: Sequence[Found[Meaning]],
     sentences: Sequence[Sentence],
     known: Known,
 ) -> set[int]:
+    """The tokens of an answer that stand nowhere in the conversation."""
     covered = {
         i
         for phrase in found

@@ -18,20 +18,24 @@ def _pattern(alternatives: str) -> re.Pattern[str]:
 
 _EVERYTHING = _pattern(
     r"(?<!for )(?<!that's )(?<!be )(?<!is )everything|all (?:of )?the (?:details|information|facts)"
-    r"|all details|(?:full|the) details|recap|summary|summari[sz]e|(?:tell me|know) (?:more |all )?"
+    r"|all details|every detail|(?:everything|all) (?:that )?you (?:know|have)"
+    r"|(?:full|the) details|recap|summary|summari[sz]e|(?:tell me|know) (?:more |all )?"
     r"about|what do you know"
 )
 _RECAP = _pattern("recap|summary|summari[sz]e")
-_COMPARE = _pattern("compare|comparison|differences? between")
+_COMPARE = _pattern("compare|comparison|differences? between|side by side")
 _VERSUS = _pattern("versus|vs")
-_ALL = _pattern("each|every|list|options|choices|all (?:of )?(?:the|your|my)|both")
-_EACH_OF = _pattern("compare|comparison|each|both")
+_ALL = _pattern(
+    "each|every|list|options|choices|all (?:of )?(?:the|your|my|them|those)|them all|both"
+)
+_EACH_OF = _pattern("compare|comparison|each|both|of the two")
 _EACH = _pattern("which|what")
 _OTHER = _pattern("other|others|else|another|more")
 _ANY_OF = _pattern("which|what|any|a|an")
 _ASKING = _pattern(
     "what|what's|which|where|when|how|who|tell|give|show|list|name|say|need the|want the|like the"
     "|know|compare|please|can you|could you|and the|recap|confirm|options|choices"
+    "|read|write|repeat|put|make"
 )
 _CLOSING = _pattern("thanks|thank you|bye|goodbye|that's (?:all|it|everything)|be all")
 _YES_NO = re.compile(r"\s*(?:is|are|does|do|can|could|has|have|will)\b(?! you| i\b)", re.IGNORECASE)
@@ -94,7 +98,13 @@ class _Question:
         ]
         heads = {key for r in self.facts.records for slot, _ in r.fields for key in keys(slot)[-1:]}
         heads |= {plural(head) for head in heads} | {"'s"}
-        return [p for p in found if p[1] == len(tokens) or tokens[p[1]].key not in heads]
+
+        def whole(end: int) -> bool:
+            if end == len(tokens) or tokens[end].key not in heads:
+                return True
+            return bool(self.text[tokens[end - 1].end : tokens[end].start].strip())  # "city, date"
+
+        return [p for p in found if whole(p[1])]
 
     def pairs(self) -> list[tuple[str, str]] | None:
         """Each slot named with the record named next after it: "the city of Blue Door and the
@@ -121,6 +131,24 @@ class _Question:
                 found += [(what, slot) for slot in open_slots]
                 open_slots = []
         return None if open_slots else found
+
+    def conditions(self) -> list[tuple[str, str]]:
+        """Slots with the value they must have: "the car type should be Standard"."""
+        tokens = lex(self.text)
+        values = [
+            (f.start, m.what)
+            for f in self._tree.find(tokens)
+            for m in f.meanings
+            if m.kind == "value"
+        ]
+        return [
+            (slot, value)
+            for _, end, slot in self._slot_places()
+            for start, value in values
+            if 0 <= start - end <= 3
+            and not set(self.text[tokens[end - 1].end : tokens[start].start]) & set(".,?!;:")
+            and any((slot, value) in r.fields for r in self.records)
+        ]
 
     def is_asking(self) -> bool:
         """Whether anything is asked: not with "Thanks, that's all" or "The date is May 3rd"."""
@@ -225,9 +253,12 @@ def _listed(question: _Question) -> list[Requirement] | None:
     broad = _ALL.search(text) or (question.plural and _EACH.search(text))
     if question.named or not broad or _OTHER.search(text) or _single_of_many(question):
         return None
-    if not question.slots:
-        return [_name(r) for r in question.kin() if not r.name.startswith("the ")] or None
-    return [need for r in question.kin() for need in _fields(r, set(question.slots))] or None
+    conditions = question.conditions()
+    fitting = [r for r in question.kin() if all(c in r.fields for c in conditions)]
+    slots = set(question.slots) - {slot for slot, _ in conditions}
+    if not slots:
+        return [_name(r) for r in fitting if not r.name.startswith("the ")] or None
+    return [need for r in fitting for need in _fields(r, slots)] or None
 
 
 def _single_of_many(question: _Question) -> bool:

@@ -10,7 +10,7 @@ from tenfold.errors import InvalidRequest
 from tenfold.rewards.base import Answer, RewardPrompt, RewardSession
 from tenfold.rewards.catalogue import Catalogue, Meaning
 from tenfold.rewards.facts import Requirement, facts_of, requested
-from tenfold.rewards.invention import FUNCTION_WORDS, Known, inventions
+from tenfold.rewards.invention import FUNCTION_WORDS, Known, inventions, passages
 from tenfold.rewards.lexing import Token, lex
 from tenfold.rewards.phrases import Found
 from tenfold.rewards.said import Statement
@@ -90,13 +90,13 @@ class FactsVerifier:
                 tokens = tokens[:count]
         found = [f for f in self._catalogue.tree.find(tokens) if not _is_talk(text, tokens, f)]
         sentences = split_sentences(text, tokens, found, finished=finished)
-        judge = _Judge(self._catalogue, self._user, text, tokens)
+        doubtful = inventions(text, tokens, found, sentences, self._known)
+        judge = _Judge(self._catalogue, self._user, text, tokens, doubtful)
         speaker = Speaker(text, tokens, self._catalogue)
         for sentence in sentences:
             inside = [f for f in found if sentence.start <= f.start < sentence.end]
             judge.hear(sentence, inside, speaker.statements(sentence, inside))
-        invented = inventions(text, tokens, found, sentences, self._known)
-        return judge.verdict(tuple(dict.fromkeys(invented)))
+        return judge.verdict(tuple(dict.fromkeys(passages(text, tokens, doubtful))))
 
 
 def _is_talk(text: str, tokens: Sequence[Token], phrase: Found[Meaning]) -> bool:
@@ -110,12 +110,19 @@ class _Judge:
     """Gathers the rights and wrongs of one answer."""
 
     def __init__(
-        self, catalogue: Catalogue, user: Known, text: str, tokens: Sequence[Token]
+        self,
+        catalogue: Catalogue,
+        user: Known,
+        text: str,
+        tokens: Sequence[Token],
+        doubtful: Collection[int],
     ) -> None:
         self._catalogue = catalogue
         self._user = user
         self._text = text
         self._tokens = tokens
+        self._doubtful = doubtful
+        self._names: list[Found[Meaning]] = []  # of the sentence that is heard
         self._right: set[tuple[int, str]] = set()
         self._unnamed: list[list[tuple[int, str]]] = []  # values said without their slot
         self._wrong: dict[tuple[int, str], str] = {}
@@ -128,6 +135,7 @@ class _Judge:
         statements: Sequence[Statement],
     ) -> None:
         """Judges a sentence."""
+        self._names = [f for f in found if any(m.kind == "name" for m in f.meanings)]
         for phrase in found:
             self._right.update((m.record, "") for m in phrase.meanings if m.kind == "name")
         for statement in statements:
@@ -168,14 +176,30 @@ class _Judge:
             exact = [m for m in own if m.slot == statement.slot]
             contradicted = [r for r in said_of if statement.slot in catalogue.fields[r]]
             if not exact and contradicted:
-                if not statement.pending:
+                if not statement.pending and not self._of_a_stranger(sentence, statement):
                     self._blame(contradicted[0], statement)
                 return
             own = exact or own
         if own:
             self._credit(sentence, statement, own, scope)
-        elif not self._harmless(statement, values) and not statement.pending:
+        elif not (
+            statement.pending
+            or self._harmless(statement, values)
+            or self._of_a_stranger(sentence, statement)
+        ):
             self._blame(scope[0] if scope else values[0].record, statement)
+
+    def _of_a_stranger(self, sentence: Sentence, statement: Statement) -> bool:
+        """Whether an invented name stands before the value: it is said of that, which is a mistake
+        already, and not of whom the sentence named before."""
+        start, at = sentence.start, statement.at.start
+        start = max([start, *(name.end for name in self._names if name.end <= at)])
+        return any(
+            i in self._doubtful
+            and not self._tokens[i].typed
+            and self._text[self._tokens[i].start].isupper()
+            for i in range(start, at)
+        )
 
     def _find_owners(self) -> None:
         """Credits sentences said before anybody was named, where all that they say is one
