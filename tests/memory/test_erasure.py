@@ -10,6 +10,8 @@ import pytest
 
 from tenfold.errors import InvalidRequest
 from tenfold.memory.events import SHARED, Kind, NewEvent, Scope, new_id
+from tenfold.memory.query import read_query
+from tenfold.memory.retrieval import Weighted, rank
 from tenfold.memory.store import Derived, MemoryStore, Selection, Tenant
 from tests.memory.stores import Opener, unit_vectors
 
@@ -111,7 +113,8 @@ def test_what_came_from_several_events_goes_and_the_others_are_derived_again(ten
     a, b, c = say(tenant, "ada", "a", "b", "c")
     tenant.put(
         [
-            Derived("summary", "s/1", (a.id, b.id), {"text": "a and b"}),
+            Derived("meeting", "m/1", (a.id, b.id), {"text": "a and b"}),
+            Derived("summary", "s/1", (a.id, c.id), {"text": "made when asked for"}),
             Derived("entity", "e/1", (c.id,), {"name": "c"}),
         ],
         done=[a.id, b.id, c.id],
@@ -119,7 +122,8 @@ def test_what_came_from_several_events_goes_and_the_others_are_derived_again(ten
     receipt = tenant.erase(Selection(ids=(a.id,)))
     assert receipt.rederived == 1
     assert tenant.waiting(10) == [b]
-    assert not list(tenant.member("ada").derived("summary"))
+    for kind in ("meeting", "summary"):
+        assert not list(tenant.member("ada").derived(kind))
     assert len(list(tenant.member("ada").derived("entity"))) == 1
 
 
@@ -234,3 +238,22 @@ def test_an_erasure_back_in_time_reaches_what_was_known_then(tenant: Tenant):
     say(tenant, "ada", "new")
     tenant.erase(Selection(as_of=old.recorded_at))
     assert texts(tenant.member("ada").history()) == ["new"]
+
+
+def test_what_is_erased_between_finding_and_ranking_is_not_shown(tenant: Tenant):
+    events = say(tenant, "ada", *(f"zebra tea {i}" for i in range(5)), scope=SHARED)
+    found = tenant.member("bob").find("zebra")
+    tenant.erase(Selection(ids=(events[2].id,)))
+    left = [e for e in events if e != events[2]]
+    assert [h.event for h in rank(found, read_query("zebra"), Weighted())] == left
+    assert tenant.verify_erasure([events[2].id, "zebra tea 2"]) == []
+
+
+def test_what_a_member_may_no_longer_read_is_not_shown_from_what_it_found(tenant: Tenant):
+    tenant.grant("ada", "red")
+    tenant.grant("bob", "red")
+    say(tenant, "ada", "zebra of the team", scope=Scope("team:red"))
+    own = say(tenant, "bob", "own zebra")
+    found = tenant.member("bob").find("zebra")
+    tenant.revoke("bob", "red")
+    assert [h.event for h in rank(found, read_query("zebra"), Weighted())] == own

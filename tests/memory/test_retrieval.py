@@ -14,7 +14,7 @@ from tenfold.errors import InvalidRequest
 from tenfold.memory.events import SHARED, Event, Kind
 from tenfold.memory.features import FEATURES, after, features, scaled
 from tenfold.memory.fusion import Judged, fit
-from tenfold.memory.query import read_query, stem
+from tenfold.memory.query import WORD, read_query, stem
 from tenfold.memory.retrieval import Fixed, Weighted, rank
 from tenfold.memory.store import Found
 from tenfold.memory.weights import LOCOMO
@@ -278,6 +278,29 @@ def test_any_text_can_be_read_as_a_query(text: str) -> None:
 )  # fmt: skip
 def test_forms_of_a_word_share_a_stem(forms: str) -> None:
     assert len({stem(w) for w in forms.split()}) == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.characters(categories=["Ll", "Lu", "Nd", "Zs", "Po"]), max_size=30),
+    st.sampled_from(["", "ing", "ies", "ied", "ed", "es", "s", "ly", "pping", "eed"]),
+)
+def test_a_word_begins_like_its_stem_but_for_the_last_letter(text: str, ending: str) -> None:
+    for word in WORD.findall((text + ending).casefold()):
+        assert word.startswith(stem(word)[:-1])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(
+    "Story stories PLANNED plan-ning plan_s naïve Käse tea\x1ftea x I".split(" ")),
+    max_size=9).map(" ".join))  # fmt: skip
+def test_the_share_of_covered_keywords_is_that_of_a_plain_scan(text: str) -> None:
+    query = read_query("stories planning naive naïve käse tea x")
+    has = {stem(w) for w in WORD.findall(text.casefold())} & set(query.stems)
+    got = column(found([("Ada", text)]), query.text, "covered_around")[0]
+    # Of one event, each stem that it has weighs log(1 + 1.5 / 1.5), each other log(1 + 1.5 / .5).
+    weigh = {s: np.log(2.0) if s in has else np.log(4.0) for s in query.stems}
+    assert got == pytest.approx(sum(weigh[s] for s in has) / sum(weigh.values()))
 
 
 def test_stop_words_alone_are_kept_rather_than_nothing() -> None:

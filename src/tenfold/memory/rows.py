@@ -7,14 +7,19 @@ Counting words over the others' texts as well would tell, by the scores, which w
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.errors import InvalidRequest
+from tenfold.memory.events import Event
 from tenfold.memory.store import Vectors
+
+R = TypeVar("R")
 
 K1, B = 1.2, 0.75  # BM25: how soon a word's repetition stops counting; how much length does
 COMMON = 4_000  # rows of a view from which a word is a common one
@@ -58,6 +63,85 @@ class Matrix:
     def width(self) -> int:
         """0 where there are no vectors."""
         return int(self.vectors.shape[1])
+
+
+class Said(NamedTuple):
+    """The little of an event that ranking reads."""
+
+    author: str
+    text: str
+    valid_at: datetime
+
+
+NOTHING = Said("", "", datetime(1970, 1, 1, tzinfo=UTC))
+
+
+class Rows(Sequence[Event], Generic[R]):
+    """Events that are read when somebody looks at them, with the rights of that moment.
+
+    A query finds hundreds of candidates, ranking reads the texts of some and shows ten; reading
+    them all and making events of them took longer than everything else. What was erased since the
+    numbers were made is `gone`: ranking leaves it out, and taking it raises LookupError.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        read: Callable[[Sequence[int]], Mapping[int, R]],
+        event_of: Callable[[R], Event],
+        said_of: Callable[[R], Said],
+    ) -> None:
+        self._count, self._read, self._event_of, self._said_of = count, read, event_of, said_of
+        self._rows: dict[int, R | None] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self[:])
+
+    @overload
+    def __getitem__(self, place: int) -> Event: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Event]: ...
+    def __getitem__(self, place: int | slice) -> Event | Sequence[Event]:
+        places = range(self._count)[place]
+        if isinstance(places, int):
+            (row,) = self._at([places])
+            if row is None:
+                raise LookupError("the event was erased after it was found")
+            return self._event_of(row)
+        return [self._event_of(row) for row in self._at(places) if row is not None]
+
+    def said(self, places: Collection[int]) -> dict[int, Said]:
+        """What was said at some places; nothing where it is gone."""
+        rows = self._at(places)
+        return {
+            p: NOTHING if row is None else self._said_of(row)
+            for p, row in zip(places, rows, strict=True)
+        }
+
+    def gone(self, place: int) -> bool:
+        """Whether the event of a place was erased since."""
+        return self._at([place]) == [None]
+
+    def _at(self, places: Collection[int]) -> list[R | None]:
+        if missing := [p for p in places if p not in self._rows]:
+            read = self._read(missing)
+            self._rows.update((p, read.get(p)) for p in missing)
+        return [self._rows[p] for p in places]
+
+
+def said(events: Sequence[Event], places: Collection[int]) -> dict[int, Said]:
+    """What was said at some places."""
+    if isinstance(events, Rows):
+        return events.said(places)
+    return {p: Said(events[p].author, events[p].text, events[p].valid_at) for p in places}
+
+
+def gone(events: Sequence[Event], place: int) -> bool:
+    """Whether a found event was erased since."""
+    return isinstance(events, Rows) and events.gone(place)
 
 
 def empty_view(epoch: int) -> View:

@@ -82,7 +82,7 @@ class Found:
     events that have none yet are zero.
     """
 
-    events: tuple[Event, ...]
+    events: Sequence[Event]
     lexical: NDArray[np.float64]  # [events]
     turn: NDArray[np.float64]  # [events] cosine with the query's vector
     window: NDArray[np.float64]  # [events]

@@ -7,12 +7,12 @@ the others' texts as well would tell, by the scores, which words occur in them.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 import numpy as np
 
-from tenfold.memory.events import Event
 from tenfold.memory.rows import (
-    Places,
+    Rows,
     Scores,
     View,
     around,
@@ -24,7 +24,8 @@ from tenfold.memory.rows import (
     unit,
 )
 from tenfold.memory.sqlite.cache import Cache
-from tenfold.memory.sqlite.log import read
+from tenfold.memory.sqlite.database import Database
+from tenfold.memory.sqlite.log import SEQUENCE, Row, event_of, read_rows, said_of
 from tenfold.memory.sqlite.visibility import Viewer, one_of
 from tenfold.memory.sqlite.words import MOST_WORDS, Stemmer, occurrences
 from tenfold.memory.store import Found, Selection, Vectors
@@ -33,8 +34,9 @@ from tenfold.memory.store import Found, Selection, Vectors
 class Lookup:
     """Finds events in one tenant's file."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
         self.cache = Cache()
+        self._database = database
         self.stems = Stemmer()
 
     def find(
@@ -60,11 +62,18 @@ class Lookup:
                 [hits, around(view, whole, hits), best(turn, limit), best(window, limit)]
             )
         )
-        events, rows = _readable(db, viewer, view, rows)
-        order = np.lexsort((rows, -turn[rows], -lexical[rows]))
-        rows = rows[order]
+        rows = rows[np.lexsort((rows, -turn[rows], -lexical[rows]))]
+        sequences = view.sequences[rows].tolist()
+
+        def read(places: Sequence[int]) -> dict[int, Row]:
+            """What the log has of found events, asked for once more under the member's clause."""
+            wanted = {sequences[p]: p for p in places}
+            with self._database.reading() as db:
+                found = read_rows(db, one_of("e.sequence", list(wanted)) & viewer.sees())
+            return {wanted[row[SEQUENCE]]: row for row in found}
+
         return Found(
-            events=tuple(events[i] for i in order),
+            events=Rows(len(rows), read, event_of, said_of),
             lexical=lexical[rows],
             turn=turn[rows],
             window=window[rows],
@@ -78,12 +87,3 @@ class Lookup:
     def close(self) -> None:
         self.cache.forget()
         self.stems.close()
-
-
-def _readable(
-    db: sqlite3.Connection, viewer: Viewer, view: View, rows: Places
-) -> tuple[list[Event], Places]:
-    """The events of rows, asked for once more under the member's clause, and their rows."""
-    sequences = view.sequences[rows].tolist()
-    events = read(db, one_of("e.sequence", sequences) & viewer.sees()) if sequences else []
-    return events, view.place[np.array([e.sequence for e in events], dtype=np.int64)]

@@ -88,7 +88,7 @@ class SqliteTenant:
 
     def __init__(self, name: str, database: Database) -> None:
         self.database = database
-        self.lookup = Lookup()
+        self.lookup = Lookup(database)
         self._name = name
         self._handed_out: derivations.Handed = {}
         erasure.scrub(database)
