@@ -73,10 +73,7 @@ class RealServer:
         """SIGINT ends it in an orderly way, SIGKILL does not."""
         if self.process is not None:
             if how is signal.SIGKILL:  # as if power was cut: its children go with it
-                children = subprocess.run(
-                    ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True
-                ).stdout.split()
-                for pid in (self.process.pid, *map(int, children)):
+                for pid in (self.process.pid, *_children(self.process.pid)):
                     _killed(pid)
             else:
                 self.process.send_signal(how)
@@ -163,6 +160,19 @@ def _unprivileged() -> dict[str, object]:
         return {}
     user = pwd.getpwnam(USER)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _children(parent: int) -> list[int]:
+    """Processes that a process started, from /proc."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[1]) == parent:
+            found.append(int(status.parent.name))
+    return found
 
 
 def _killed(pid: int) -> None:

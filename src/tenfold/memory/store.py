@@ -173,7 +173,16 @@ class Member(Protocol):
 
 
 class Tenant(Protocol):
-    """One tenant's memory: its own file or schema, its own index, its own keys."""
+    """One tenant's memory: its own file, or its own rows and keys.
+
+    What was erased is beyond every call, whatever the store. Where its bytes are differs. SQLite's
+    are gone from the tenant's file when `erase` returns. A Postgres server keeps old rows in its
+    write-ahead log, in dead tuples and in backups for as long as it likes; what was said is
+    ciphertext there, under keys that are gone from the tenant's key file when `erase` returns. In
+    those old rows can still be read: times, kinds, scopes, lengths and the numbers of events, and,
+    by who holds the key file, whether a guessed name or id is that of the author, the subject, the
+    conversation or the event.
+    """
 
     @property
     def name(self) -> str: ...
@@ -251,7 +260,11 @@ class Tenant(Protocol):
         ...
 
     def verify_erasure(self, probes: Sequence[str]) -> list[Residue]:
-        """Looks for texts in the bytes of every file and in the vocabularies of every index."""
+        """Looks for texts in tables, in the vocabularies of every index and in the bytes of files.
+
+        Of Postgres in all that the keys open, and in the server's files only where the address
+        names its data directory (`data=FOLDER`) and this process may read it.
+        """
         ...
 
     def rebuild(self, keep: Collection[str] = ()) -> Status:

@@ -157,11 +157,12 @@ class Database:
         self.closed = False
         self._name = name
         self._number = number
+        self._lock = threading.RLock()  # nobody closes the key file under a writer's hands
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """The tenant's only writer; what it wrote is on the server's disk when this ends."""
-        with self._transaction(_WRITE) as db:
+        with self._lock, self._transaction(_WRITE) as db:
             yield db
 
     @contextmanager
@@ -172,9 +173,10 @@ class Database:
 
     def close(self) -> None:
         """Ends it, and idle connections; other tenants open new ones."""
-        self.closed = True
-        self.vault.keys.close()
-        self.server.close()
+        with self._lock:
+            self.closed = True
+            self.vault.keys.close()
+            self.server.close()
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Transaction]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -197,10 +198,15 @@ def _opened(db: Transaction, row: Sequence[Any], sources: Iterable[str]) -> Even
         conversation=conversation,
         sequence=sequence,
         kind=Kind(kind),
-        scope=Scope(scope),
+        scope=_scope(scope),
         valid_at=moment(valid_at),
         recorded_at=moment(recorded_at),
         key=key,
         sources=tuple(sources),
         provenance=provenance,
     )
+
+
+@lru_cache(maxsize=1024)
+def _scope(name: str) -> Scope:
+    return Scope(name)
