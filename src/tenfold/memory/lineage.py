@@ -7,10 +7,11 @@ does not exist, and nothing that is named in an answer is beyond the member's re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from tenfold.memory.events import Event, Kind
 from tenfold.memory.memory import Memory
 from tenfold.memory.store import Derived, Member, Selection
 
+T = TypeVar("T")
 CITING = (Kind.RECALL, Kind.FEEDBACK)  # they go with the events that they cite
 CITED = 5_000  # the newest of these that are looked through
 AROUND = 1_000  # events of a conversation or an author from which is worked out what is not kept
@@ -133,10 +135,10 @@ def beliefs(memory: Memory, recorded: datetime | None = None) -> list[Fact]:
     """
     memory.derive()
     if memory.status().waiting:  # without an embedder nothing is kept
-        claimed = claims(list(memory.history()))
+        claimed = claims(list(_going(memory, memory.history())))
     else:
         rows = memory.tenant.member(memory.member).derived("claim")
-        claimed = [claim_of(row) for row in rows]
+        claimed = [claim_of(row) for row in _going(memory, rows)]
     return facts(claimed) if recorded is None else as_of(facts(claimed), recorded=recorded)
 
 
@@ -153,13 +155,14 @@ def preview(memory: Memory, selection: Selection, examples: int = 5) -> Preview:
         )
     own: list[str] = []
     others = 0
-    for event in memory.history(selection):
+    for event in _going(memory, memory.history(selection)):
         if memory.member in (event.author, event.subject):
             own.append(event.id)
         else:
             others += 1
     gone, along = set(own), Counter[Kind]()
-    for event in memory.history(Selection(kinds=CITING)) if own else ():
+    citing = memory.history(Selection(kinds=CITING)) if own else ()
+    for event in _going(memory, citing):
         # In the order of the log: a recall of a recall comes after it.
         if event.id not in gone and not gone.isdisjoint(event.sources):
             gone.add(event.id)
@@ -167,6 +170,13 @@ def preview(memory: Memory, selection: Selection, examples: int = 5) -> Preview:
     return Preview(
         len(own), along[Kind.RECALL], along[Kind.FEEDBACK], others, tuple(own[:examples])
     )
+
+
+def _going(memory: Memory, many: Iterable[T]) -> Iterator[T]:
+    """One by one, for as long as the memory may go on."""
+    for one in many:
+        memory.pause()
+        yield one
 
 
 def _indexed(memory: Memory, member: Member, event: Event) -> tuple[bool, tuple[Vector, ...]]:

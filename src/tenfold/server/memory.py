@@ -32,12 +32,12 @@ def routes(router: APIRouter, ctx: Context) -> None:
 
     _changing(router, ctx)
     _looking(router, ctx)
-    memory_lineage.routes(router, lambda http, work: _on_memory(ctx, http, work))
-    memory_upkeep.routes(
-        router,
-        lambda http, work: _on_memory(ctx, http, work),
-        lambda http, work: _on_memory(ctx, http, work, long=True),
-    )
+    for routes_of in (memory_lineage.routes, memory_upkeep.routes):
+        routes_of(
+            router,
+            lambda http, work: _on_memory(ctx, http, work),
+            lambda http, work: _on_memory(ctx, http, work, long=True),
+        )
 
 
 async def _on_memory(

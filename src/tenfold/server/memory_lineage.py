@@ -31,8 +31,8 @@ T = TypeVar("T")
 OnMemory = Callable[[Request, Callable[[Memory], Any]], Awaitable[Any]]
 
 
-def routes(router: APIRouter, on_memory: OnMemory) -> None:
-    """The operations; `on_memory` runs work on the memory of whoever sent a request."""
+def routes(router: APIRouter, on_memory: OnMemory, look_at: OnMemory) -> None:
+    """The operations; `look_at` runs what takes long beside what `on_memory` runs."""
 
     @router.get("/v1/memory/timeline", responses=_answers(shapes.Timeline))
     async def read_timeline(
@@ -77,13 +77,13 @@ def routes(router: APIRouter, on_memory: OnMemory) -> None:
             shown = [_fact(f) for f in found[: query.limit]]
             return shapes.BeliefList(object="list", data=shown, more=len(found) - len(shown))
 
-        return _json(await on_memory(request, look))
+        return _json(await look_at(request, look))
 
     @router.get("/v1/memory/lineage/{event_id}", responses=_answers(shapes.Lineage))
     async def read_lineage(event_id: str, request: Request) -> Response:
         """What came of an event, and what it came from."""
         ulid = clean_id(event_id, "event_id")
-        found = await on_memory(request, lambda m: lineage.lineage(m, ulid))
+        found = await look_at(request, lambda m: lineage.lineage(m, ulid))
         if found is None:
             raise Refusal(
                 404,
@@ -106,7 +106,7 @@ def routes(router: APIRouter, on_memory: OnMemory) -> None:
             since=aware(body.since, "since"),
             until=aware(body.until, "until"),
         )
-        found = await on_memory(request, lambda m: lineage.preview(m, meant))
+        found = await look_at(request, lambda m: lineage.preview(m, meant))
         return _json(shapes.Preview(**asdict(found) | {"examples": list(found.examples)}))
 
 
