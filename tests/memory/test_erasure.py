@@ -257,3 +257,41 @@ def test_what_a_member_may_no_longer_read_is_not_shown_from_what_it_found(tenant
     found = tenant.member("bob").find("zebra")
     tenant.revoke("bob", "red")
     assert [h.event for h in rank(found, read_query("zebra"), Weighted())] == own
+
+
+def test_a_receipt_does_not_count_what_its_holder_cannot_read(tenant: Tenant):
+    (gone,) = say(tenant, "ada", "a", conversation="c", scope=SHARED)
+    (own,) = say(tenant, "ada", "mine", conversation="c")
+    for name in ("bob", "carl", "dora"):
+        say(tenant, name, f"{name}'s secret", conversation="c")
+    ids = [e.id for name in ("ada", "bob", "carl", "dora") for e in tenant.member(name).history()]
+    ids = list(dict.fromkeys(ids))
+    for kind in ("turn", "window"):
+        tenant.put_vectors(f"{kind}/1", kind, ids, unit_vectors(len(ids)))
+    tenant.put([], done=ids)
+    receipt = tenant.member("ada").erase(Selection(ids=(gone.id,)))
+    # Its index row, its two vectors, the window of what she said next; that is derived again.
+    assert (receipt.derived, receipt.rederived) == (4, 1)
+    assert len(tenant.waiting(10)) == 4  # the others' too
+    assert tenant.member("ada").get([own.id]) == [own]
+
+
+def test_what_was_derived_from_an_erased_event_too_is_derived_again_from_the_others(
+    tenant: Tenant,
+):
+    a, b = say(tenant, "ada", "a", "b")
+    tenant.waiting(10)  # a deriver starts
+    tenant.put([], done=[b.id])
+    tenant.erase(Selection(ids=(a.id,)))
+    tenant.put([Derived("meeting", "m/1", (a.id, b.id), {"text": "a, b"})], done=[a.id, b.id])
+    assert tenant.waiting(10) == [b]
+
+
+def test_feedback_does_not_wait_because_something_of_it_was_erased(tenant: Tenant):
+    (a,) = say(tenant, "ada", "a")
+    (right,) = say(tenant, "ada", "that was right", kind=Kind.FEEDBACK)
+    tenant.put([Derived("gauge", "g/1", (a.id, right.id), {"of": "a"})], done=[a.id])
+    receipt = tenant.erase(Selection(ids=(a.id,)))
+    assert receipt.rederived == 0
+    assert tenant.waiting(10) == []
+    assert not list(tenant.member("ada").derived("gauge"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -175,7 +175,7 @@ def test_what_a_killed_writer_was_told_is_kept_is_kept(tmp_path: Path):
     assert (counts["lost"], counts["undead"], counts["half"]) == (0, 0, 0)
 
 
-def test_a_reader_of_the_old_state_is_named_and_its_bytes_go_at_the_next_opening(
+def test_an_erasure_that_a_reader_blocks_has_its_receipt_and_its_bytes_go_at_the_next_opening(
     store: SqliteStore,
 ):
     tenant = filled(store)
@@ -183,15 +183,22 @@ def test_a_reader_of_the_old_state_is_named_and_its_bytes_go_at_the_next_opening
     other = sqlite3.connect(store.root / file_name("acme"), isolation_level=None)
     other.execute("BEGIN")
     other.execute("SELECT count(*) FROM events").fetchone()
-    with pytest.raises(StoreError, match="still reads"):
-        tenant.erase(Selection(ids=(event.id,)))
+    receipt = tenant.erase(Selection(ids=(event.id,)))
+    assert (receipt.events, receipt.scrubbed) == (1, False)
+    assert tenant.receipts() == [receipt]
+    assert tenant.status().unscrubbed == 1
     assert not tenant.member("ada").find("zebra").events
     assert {p.where for p in tenant.verify_erasure(["zebra"])} == {"acme.memory-wal"}
+    waits = SqliteStore(store.root, patience=60)  # opening does not wait for the reader
+    assert waits.tenant("acme").status().unscrubbed == 1
+    waits.close()
     other.execute("COMMIT")
     other.close()
     store.close()
     tenant = store.tenant("acme")
     assert tenant.verify_erasure(["zebra"]) == []
+    assert tenant.status().unscrubbed == 0
+    assert tenant.receipts() == [replace(receipt, scrubbed=True)]
     assert not tenant.member("ada").find("zebra").events
 
 

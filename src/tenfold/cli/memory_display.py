@@ -149,6 +149,11 @@ def show_receipt(receipt: Receipt) -> None:
         f" made of them,"
         f" at {shown_time(receipt.erased_at)}; receipt {receipt.id}\n"
     )
+    if not receipt.scrubbed:
+        sys.stdout.write(
+            "another process still reads the memory as it was before, so erased bytes are still in"
+            " its file: they go with the next erasure, or when the memory is opened again\n"
+        )
 
 
 def show_residue(residue: Sequence[Residue]) -> None:

@@ -97,8 +97,11 @@ class Receipt:
     erased_at: datetime
     events: int
     derived: int  # rows of indices, vectors, facts and summaries that went with them
-    rederived: int  # what was derived again without them
+    rederived: int  # what is derived again without them, as far as who erased may read it
     selection: Mapping[str, str]  # which parts of the selection restricted it, not their values
+    # False while somebody reads the state before it, so that erased bytes are still in a file. They
+    # go with the next erasure, or when the memory is opened again.
+    scrubbed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Status:
     failed: int  # events whose derivation failed, with the reason in `audit`
     derivers: Mapping[str, str] = field(default_factory=dict)  # name -> version
     size_bytes: int = 0
+    unscrubbed: int = 0  # erasures whose bytes are still in a file: see `Receipt.scrubbed`
 
 
 class Member(Protocol):

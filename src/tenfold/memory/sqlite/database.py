@@ -80,11 +80,19 @@ class Database:
                     self._readers.put(db)
 
     @contextmanager
-    def outside(self) -> Iterator[sqlite3.Connection]:
-        """The writer's connection without a transaction, for what SQLite does outside of one."""
+    def outside(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+        """The writer's connection without a transaction, for what SQLite does outside of one.
+
+        Without `wait` it meets a lock with an error at once.
+        """
         with self._lock, explained(self.path):
             self._refuse_closed()
-            yield self._writer
+            db, patience = self._writer, int(1000 * self._patience)
+            db.execute(f"PRAGMA busy_timeout = {patience if wait else 0}")
+            try:
+                yield db
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {patience}")
 
     def close(self) -> None:
         """Closes every connection; the last one folds the WAL into the file."""

@@ -62,10 +62,13 @@ def put(
     db: sqlite3.Connection, derived: Iterable[Derived], done: Sequence[str], handed: Handed
 ) -> None:
     """See `Tenant.put`."""
+    lost: set[int] = set()
     for one in derived:
         places = _sequences(db, one.events)
         if not places or len(places) < len(set(one.events)):
-            continue  # an event of it was erased meanwhile: what is left is queued again
+            # An event of it was erased meanwhile: it is made anew from what is left.
+            lost.update(places if one.kind not in ON_DEMAND else ())
+            continue
         value = json.dumps(dict(one.value), ensure_ascii=False, sort_keys=True)
         if not _is_there(db, one, value, places):
             row = db.execute(
@@ -80,6 +83,8 @@ def put(
     db.executemany(
         "DELETE FROM waiting WHERE sequence = ?", [(place,) for place in _sequences(db, ready)]
     )
+    if lost:
+        _queue(db, lost, counters(db)[1])
     for ulid in done:
         handed.pop(ulid, None)
 
@@ -163,10 +168,14 @@ def derived(
 
 
 class Gone(NamedTuple):
-    """How many rows went, and how many events were queued again."""
+    """How many rows went, which events were queued again, and which lost the vector of a window.
+
+    Some of these events may be others' than the one's who erases: a receipt does not count them.
+    """
 
     rows: int
-    queued: int
+    queued: frozenset[int]
+    windows: frozenset[int]
 
 
 def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
@@ -205,17 +214,17 @@ def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
         )
     }
     vectors = [2 * place + parity for place in events for parity in VECTORS.values()]
-    vectors += [2 * place + WINDOW for place in following]
-    rows = len(parts)
-    rows += _delete(db, "vectors", "id", vectors)
+    rows = len(parts) + _delete(db, "vectors", "id", vectors)
+    lost = one_of("id", [2 * place + WINDOW for place in following])
+    windows = db.execute(
+        f"DELETE FROM vectors WHERE {lost.sql} RETURNING id / 2", lost.values
+    ).fetchall()
     _delete(db, "derived", "id", parts)
     _delete(db, "lineage", "derived", parts)
     _delete(db, "waiting", "sequence", events)
     again = (again | following) - set(events)
-    db.executemany(
-        "INSERT OR REPLACE INTO waiting VALUES (?, ?, NULL)", [(place, epoch) for place in again]
-    )
-    return Gone(rows, len(again))
+    queued = _queue(db, again, epoch)
+    return Gone(rows, frozenset(queued), frozenset(place for (place,) in windows))
 
 
 def rebuild(db: sqlite3.Connection, keep: Collection[str]) -> None:
@@ -241,6 +250,16 @@ def derivers(db: sqlite3.Connection) -> dict[str, str]:
     """Name and version of what derived something that is there."""
     names = db.execute("SELECT deriver FROM derived UNION SELECT deriver FROM spaces").fetchall()
     return dict(sorted(tuple(name.partition("/")[::2]) for (name,) in names))
+
+
+def _queue(db: sqlite3.Connection, places: Collection[int], epoch: int) -> list[int]:
+    """Lets those of the events wait that anything is derived from; which ones."""
+    found = one_of("e.sequence", sorted(places)) & one_of("e.kind", _found())
+    rows = db.execute(f"SELECT e.sequence FROM events e WHERE {found.sql}", found.values).fetchall()
+    db.executemany(
+        "INSERT OR REPLACE INTO waiting VALUES (?, ?, NULL)", [(p, epoch) for (p,) in rows]
+    )
+    return [place for (place,) in rows]
 
 
 def _queued_again(db: sqlite3.Connection, ids: Sequence[str], handed: Handed) -> set[str]:

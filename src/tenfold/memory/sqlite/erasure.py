@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from tenfold.memory.contract import check_erasable, forms_of, holding, nothing_to_erase, receipt_of
 from tenfold.memory.events import Kind
@@ -23,7 +22,7 @@ from tenfold.memory.sqlite.visibility import (
     selected,
 )
 from tenfold.memory.sqlite.words import Stemmer
-from tenfold.memory.store import Receipt, Residue, Selection, StoreError
+from tenfold.memory.store import Receipt, Residue, Selection
 
 BATCH = 4096  # rows that are looked through at a time
 MOST_LEVELS = 48  # of the text index; FTS5 has 64 at most, or 2,000 in older versions
@@ -51,37 +50,58 @@ def erase(db: sqlite3.Connection, viewer: Viewer, selection: Selection) -> Recei
         db.execute(f"REINDEX {index}")
     _rewrite_index(db)
     advance(db, "unscrubbed")
-    receipt = receipt_of(selection, len(chosen), max(indexed, 0) + removed.rows, removed.queued)
+    # What was others' and goes or is queued again with this is none of a member's business.
+    touched = one_of("e.sequence", sorted(removed.queued | removed.windows)) & viewer.sees()
+    sql = f"SELECT e.sequence FROM events e WHERE {touched.sql}"
+    seen = set(_sequences(db, sql, touched.values))
+    rows = max(indexed, 0) + removed.rows + len(removed.windows & seen)
+    receipt = receipt_of(selection, len(chosen), rows, len(removed.queued & seen))
     _keep(db, receipt)
     return receipt
 
 
-def scrub(database: Database) -> None:
-    """Gets erased bytes out of the files, also after a crash between the two.
+def scrub(database: Database, *, wait: bool) -> bool:
+    """Gets erased bytes out of the files, also after a crash between the two; whether it could.
 
-    Raises StoreError where another process keeps reading the state before: rows are erased then,
-    and the bytes go with the next erasure, or when the tenant is opened again.
+    It cannot while somebody reads the state before, which `wait` gives them some time to end. The
+    rows are erased then; the bytes go with the next erasure, or when the tenant is opened again.
     """
-    with database.outside() as db:
-        (waiting,) = db.execute("SELECT value FROM counters WHERE name = 'unscrubbed'").fetchone()
+    with database.outside(wait=wait) as db:
+        waiting = unscrubbed(db)
         if not waiting:
-            return
-        _truncate(db, database.path)
-        if any(True for _ in leftovers(database.files.read(database.path))):
-            db.execute("VACUUM")
-            _truncate(db, database.path)
-    with database.writing() as db:
-        advance(db, "unscrubbed", -waiting)
+            return True
+        try:
+            if not _truncate(db):
+                return False
+            if any(True for _ in leftovers(database.files.read(database.path))):
+                db.execute("VACUUM")
+                if not _truncate(db):
+                    return False
+            db.execute(
+                "UPDATE counters SET value = value - ? WHERE name = 'unscrubbed'", (waiting,)
+            )
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            return False
+    return True
+
+
+def unscrubbed(db: sqlite3.Connection) -> int:
+    """How many of the last erasures may have left bytes in the files."""
+    row = db.execute("SELECT value FROM counters WHERE name = 'unscrubbed'").fetchone()
+    return int(row[0])
 
 
 def receipts(db: sqlite3.Connection) -> list[Receipt]:
     """All erasures, oldest first."""
     rows = db.execute(
         "SELECT id, erased_at, events, derived, rederived, selection FROM receipts ORDER BY rowid"
-    )
+    ).fetchall()
+    scrubbed = len(rows) - unscrubbed(db)
     return [
-        Receipt(i, moment(at), events, derived, rederived, json.loads(selection))
-        for i, at, events, derived, rederived, selection in rows
+        Receipt(i, moment(at), events, derived, rederived, json.loads(selection), n < scrubbed)
+        for n, (i, at, events, derived, rederived, selection) in enumerate(rows)
     ]
 
 
@@ -163,14 +183,10 @@ def _keep(db: sqlite3.Connection, receipt: Receipt) -> None:
     )
 
 
-def _truncate(db: sqlite3.Connection, path: Path) -> None:
+def _truncate(db: sqlite3.Connection) -> bool:
+    """Empties the log into the file; false where a reader of an older state needs it."""
     busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise StoreError(
-            f"the events are erased, but another process still reads {path.name} as it was before,"
-            " so their bytes are still in its log",
-            hint="end that process and open the memory again, or repeat with any other erasure",
-        )
+    return not busy
 
 
 def _in_tables(db: sqlite3.Connection, forms: Sequence[Sequence[bytes]]) -> list[Residue]:

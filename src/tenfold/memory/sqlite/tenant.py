@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from tenfold.memory.contract import at_least, named
 from tenfold.memory.events import Event, NewEvent, clean_id
@@ -91,7 +92,7 @@ class SqliteTenant:
         self.lookup = Lookup(database)
         self._name = name
         self._handed_out: derivations.Handed = {}
-        erasure.scrub(database)
+        erasure.scrub(database, wait=False)  # opening waits for nobody's old reader
 
     @property
     def name(self) -> str:
@@ -176,8 +177,7 @@ class SqliteTenant:
             receipt = erasure.erase(db, viewer, selection)
         with self.database.reading() as db:
             self.lookup.cache.let_go(db)
-        erasure.scrub(self.database)
-        return receipt
+        return replace(receipt, scrubbed=erasure.scrub(self.database, wait=True))
 
     def receipts(self) -> list[Receipt]:
         """All erasures, oldest first."""
@@ -201,7 +201,8 @@ class SqliteTenant:
                 "SELECT count(*) - count(failure), count(failure) FROM waiting"
             ).fetchone()
             derivers = derivations.derivers(db)
-        return Status(events, waiting, failed, derivers, self.database.size())
+            left = erasure.unscrubbed(db)
+        return Status(events, waiting, failed, derivers, self.database.size(), left)
 
     def check(self) -> None:
         """Raises StoreError where the file, or its index against the log, is inconsistent."""

@@ -172,6 +172,7 @@ class Receipt(Answer):
     derived: Count
     rederived: Count
     selection: dict[str, str]
+    scrubbed: bool = Field(True, description="false while erased bytes are still in a file")
 
 
 class Audit(Answer):
@@ -199,3 +200,4 @@ class MemoryStatus(Answer):
     failed: Count
     derivers: dict[str, str]
     size_bytes: Count
+    unscrubbed: Count = Field(0, description="erasures whose bytes are still in a file")
