@@ -11,10 +11,14 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tenfold.memory.events import Event, NewEvent
+from tenfold.memory.store import MemoryStore, Tenant
 
 FOLDERS = ("/usr/lib/postgresql", "/usr/local/pgsql", "/opt/homebrew/opt/postgresql", "/usr/pgsql")
 DATABASE = "memory"
@@ -185,3 +189,44 @@ def _killed(pid: int) -> None:
 def _end(server: RealServer, root: Path) -> None:
     server.stop()
     shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def server() -> RealServer:
+    server = shared_server()
+    server.empty()
+    return server
+
+
+@pytest.fixture
+def address(server: RealServer, tmp_path: Path) -> str:
+    return server.address(keys=tmp_path / "keys", data=server.data)
+
+
+def raw(server: RealServer, role: str = "tenfold"):
+    """A plain connection, for looking behind the store's back."""
+    import psycopg
+
+    return psycopg.connect(server.address(role), autocommit=True)
+
+
+def texts(events: Iterable[Event]) -> list[str]:
+    return [e.text for e in events]
+
+
+def filled(store: MemoryStore, count: int = 40) -> Tenant:
+    tenant = store.tenant("acme")
+    tenant.member("ada").append([NewEvent(f"turn {i} of forty") for i in range(count)])
+    return tenant
+
+
+def in_files(folder: Path, needle: bytes) -> list[str]:
+    """The files below a folder that hold the bytes."""
+    found = []
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and needle in path.read_bytes():
+                found.append(path.name)
+        except FileNotFoundError:
+            continue  # the server removed it meanwhile
+    return found
