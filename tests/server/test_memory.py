@@ -271,10 +271,10 @@ async def test_answers_are_generated_while_memory_works(
     began, go_on = threading.Event(), threading.Event()
     search = Memory.search
 
-    def slow(self: Memory, *args: Any) -> Any:
+    def slow(self: Memory, *args: Any, **more: Any) -> Any:
         began.set()
         assert go_on.wait(20)
-        return search(self, *args)
+        return search(self, *args, **more)
 
     monkeypatch.setattr(Memory, "search", slow)
     async with serving(scripted, settings(tmp_path)) as http:

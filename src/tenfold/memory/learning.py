@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from tenfold.errors import InvalidRequest
 from tenfold.memory.events import MOST_PROVENANCE, PRIVATE, Event, Kind, NewEvent, Scope
-from tenfold.memory.features import FEATURES, Places, Values, features
+from tenfold.memory.features import FEATURES, Values, features
 from tenfold.memory.fusion import Judged, fit
-from tenfold.memory.query import Query, read_query
+from tenfold.memory.query import read_query
 from tenfold.memory.retrieval import Fixed, Ranker, Weighted, candidates
-from tenfold.memory.store import Derived, Found, Selection, Tenant, Vectors
+from tenfold.memory.store import Derived, Selection, Tenant, Vectors
 
 KIND, DERIVER = "weights", "weights/2"
 USEFUL, WITHIN = "useful", "within"  # provenance of feedback: ID -> useful; the conversation
@@ -56,14 +56,15 @@ class Learnt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """One feedback's candidates as they are found today."""
+class Shown:
+    """The events that one feedback is about, as they are found today; none of their texts.
+
+    `base` has their scores by what ranks unless something is learnt.
+    """
 
     sequence: int
-    found: Found
-    query: Query
-    places: Places  # of the shown events among the found ones
     judged: Judged
+    base: Values
 
     @property
     def teaches(self) -> bool:
@@ -138,23 +139,17 @@ class Learner:
         newest = rows[-1] if rows else None
         if newest is not None and _last(events) <= _number(newest, "last"):
             return Learnt(False, len(events), "no feedback since the last time")
-        shown = [self._shown(e) for e in events]
+        shown = [self.shown(e) for e in events]
         if newest is not None and self._loses(rows, shown):
             self._take_back(rows, newest, events)
             return Learnt(False, len(events), "the weights lost on later feedback: taken back")
-        held = [s for s in shown[HELD_BACK - 1 :: HELD_BACK] if s.teaches]
-        rest = [s.judged for i, s in enumerate(shown) if (i + 1) % HELD_BACK and s.teaches]
-        if not rest or len(held) < LEAST:
-            why = f"{len(rest)} feedback to learn from and {len(held)} to judge by: too little"
-            return Learnt(False, len(events), why)
-        weights = fit(rest)
-        gain, low = _gain(held, Weighted(weights), self.ranker())
-        if low <= 0:
-            return Learnt(False, len(events), "no better on held-back feedback", gain, low)
-        lineage = {i for e in events for i in (e.id, *e.sources)}
-        value = {**weights, **self._value(rows, events), "gain": gain}
-        self._tenant.put([Derived(KIND, DERIVER, tuple(sorted(lineage)), value)])
-        return Learnt(True, len(events), "better on held-back feedback", gain, low)
+        current = self._current(rows)
+        learnt, weights = lesson(shown, None if current is None else _weighted(current))
+        if learnt.promoted:
+            lineage = {i for e in events for i in (e.id, *e.sources)}
+            value = {**weights, **self._value(rows, events), "gain": learnt.gain}
+            self._tenant.put([Derived(KIND, DERIVER, tuple(sorted(lineage)), value)])
+        return learnt
 
     def roll_back(self) -> Ranker:
         """Goes back to the weights before, or to `base`; returns what ranks then.
@@ -172,7 +167,8 @@ class Learner:
         chosen = Selection(author=self._member.name, kinds=(Kind.FEEDBACK,))
         return [e for e in self._member.history(chosen, MOST) if e.sources]
 
-    def _shown(self, event: Event) -> _Shown:
+    def shown(self, event: Event) -> Shown:
+        """What a feedback is about."""
         self._pause()
         query = read_query(event.text)
         within = Selection(conversation=event.provenance.get(WITHIN, ""))
@@ -181,9 +177,11 @@ class Learner:
         ids = [i for i in event.sources if i in place]
         places = np.array([place[i] for i in ids], dtype=np.int64)
         evidence = np.array([event.provenance.get(i) == USEFUL for i in ids], dtype=np.bool_)
-        return _Shown(
-            event.sequence, found, query, places, Judged(features(found, query, places), evidence)
-        )
+        reasons = self._base.reasons(found, query, len(found.events))
+        base: Values = np.zeros(len(found.events))
+        base[reasons.places] = reasons.parts.sum(axis=1)
+        judged = Judged(features(found, query, places), evidence)
+        return Shown(event.sequence, judged, base[places])
 
     def _rows(self) -> list[Derived]:
         """All weights ever taken or taken back that are not erased, in order."""
@@ -223,7 +221,7 @@ class Learner:
         value = {**self._value(rows, events), "back_to": back_to}
         self._tenant.put([Derived(KIND, DERIVER, row.events, value)])
 
-    def _loses(self, rows: Sequence[Derived], shown: Sequence[_Shown]) -> bool:
+    def _loses(self, rows: Sequence[Derived], shown: Sequence[Shown]) -> bool:
         """Whether the ones before rank the feedback since better, with confidence."""
         current = self._current(rows)
         if current is None:
@@ -232,8 +230,26 @@ class Learner:
         if len(since) < LEAST:
             return False
         before = self._before(rows, current)
-        earlier = self._base if before is None else _weighted(before)
+        earlier = None if before is None else _weighted(before)
         return _gain(since, earlier, _weighted(current))[1] > 0
+
+
+def lesson(
+    shown: Sequence[Shown], current: Weighted | None = None
+) -> tuple[Learnt, dict[str, float]]:
+    """What feedback teaches, oldest first, and whether it is better than the current weights.
+
+    None are the scores of `base`. Every HELD_BACK-th feedback is judged by, not learnt from.
+    """
+    held = [s for s in shown[HELD_BACK - 1 :: HELD_BACK] if s.teaches]
+    rest = [s.judged for i, s in enumerate(shown) if (i + 1) % HELD_BACK and s.teaches]
+    if not rest or len(held) < LEAST:
+        why = f"{len(rest)} feedback to learn from and {len(held)} to judge by: too little"
+        return Learnt(False, len(shown), why), {}
+    weights = fit(rest)
+    gain, low = _gain(held, Weighted(weights), current)
+    why = f"{'better' if low > 0 else 'no better'} on held-back feedback"
+    return Learnt(low > 0, len(shown), why, gain, low), weights
 
 
 class LearntRankers:
@@ -275,17 +291,19 @@ def _number(row: Derived, key: str) -> float:
     return float(value) if isinstance(value, float | int) else 0.0
 
 
-def _gain(shown: Sequence[_Shown], new: Ranker, old: Ranker) -> tuple[float, float]:
-    """The mean gain of one ranker over another, and its lower limit."""
+def _gain(
+    shown: Sequence[Shown], new: Weighted | None, old: Weighted | None
+) -> tuple[float, float]:
+    """The mean gain of one ranking over another, and its lower limit."""
     gains = np.array([_recall(s, new) - _recall(s, old) for s in shown])
     error = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
     return float(gains.mean()), float(gains.mean() - CONFIDENT * error)
 
 
-def _recall(shown: _Shown, ranker: Ranker) -> float:
-    """The share of useful events among the first of those shown, as the ranker has them."""
-    reasons = ranker.reasons(shown.found, shown.query, len(shown.found.events))
-    scores: Values = np.zeros(len(shown.found.events))
-    scores[reasons.places] = reasons.parts.sum(axis=1)
-    first: NDArray[np.int64] = np.argsort(-scores[shown.places], kind="stable")[:FIRST]
+def _recall(shown: Shown, ranker: Weighted | None) -> float:
+    """The share of useful events among the first of those shown, by weights or by `base`."""
+    scores = shown.base
+    if ranker is not None:
+        scores = shown.judged.features @ [ranker.weights.get(name, 0.0) for name in FEATURES]
+    first: NDArray[np.int64] = np.argsort(-scores, kind="stable")[:FIRST]
     return float(shown.judged.evidence[first].sum() / shown.judged.evidence.sum())

@@ -8,15 +8,30 @@ the first one's gain is no sign of learning.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tenfold.cli.benchmarks import Report
-from tenfold.cli.benchmarks.memory_locomo import AT_10, Numbers, Ranked, Told, ranked
+from tenfold.cli.benchmarks.memory_locomo import (
+    AT_10,
+    KS,
+    Numbers,
+    Ranked,
+    Told,
+    interval,
+    ranked,
+)
 from tenfold.memory.events import NewEvent
-from tenfold.memory.learning import Learner, Learnt, feedback
+from tenfold.memory.features import FEATURES
+from tenfold.memory.fusion import Judged
+from tenfold.memory.learning import Learner, Learnt, Shown, feedback, lesson
+from tenfold.memory.retrieval import Weighted
 from tenfold.memory.store import Vectors
+
+COUNTS = (0, 25, 50, 75, 100, 150, 200, 300, 400, 600)
+ORDERS = 3  # in which feedback comes, for the curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,102 @@ def taught(told: Told, fixed: Ranked, *, shuffled: bool, report: Report, seed: i
         start += len(conversation.questions)
         report(stage, (number + 1) / len(told.conversations))
     return Taught(np.concatenate(gains), tuple(outcomes))
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Recall at 10, in percent, after so many feedback, mean over the questions.
+
+    Each question is of a conversation that no feedback is about, and asked after ORDERS orders of
+    feedback. `feedback` 0 is the fixed fusion. `promoted` is the share in which the gate let
+    weights pass.
+    """
+
+    feedback: tuple[int, ...]
+    recall: tuple[float, ...]
+    limits: tuple[tuple[float, float], ...]  # 95 % of the gain over the fixed fusion
+    promoted: tuple[float, ...]
+
+
+def curves(told: Told, report: Report, seed: int = 0) -> dict[str, Curve]:
+    """How recall grows with feedback, and with `shuffled` labels, which should teach nothing.
+
+    Features are read once and weights applied to them, by the `lesson` that `Memory.learn` takes.
+    """
+    asked = [_asked(told, number, report) for number in range(len(told.conversations))]
+    return {
+        "useful": _curve(asked, None, report, seed),
+        "shuffled": _curve(asked, np.random.default_rng(seed), report, seed),
+    }
+
+
+def _curve(
+    asked: Sequence[Sequence[_Asked]],
+    labels: np.random.Generator | None,
+    report: Report,
+    seed: int,
+) -> Curve:
+    rng = np.random.default_rng(seed)
+    most = sum(map(len, asked)) - max(map(len, asked))
+    counts = (*(n for n in COUNTS if n < most), most)
+    recall: dict[int, list[Numbers]] = {n: [] for n in counts}
+    promoted = dict.fromkeys(counts, 0)
+    for number, left_out in enumerate(asked):
+        others = [one.shown for n, rest in enumerate(asked) if n != number for one in rest]
+        runs: dict[int, list[Numbers]] = {n: [] for n in counts}
+        for _ in range(ORDERS):
+            told = others if labels is None else [_shuffled(one, labels) for one in others]
+            order = rng.permutation(len(told))
+            for n in counts:
+                learnt, weights = lesson([told[i] for i in order[:n]])
+                promoted[n] += learnt.promoted
+                ranker = Weighted(weights) if learnt.promoted else None
+                runs[n].append(np.array([one.recall(ranker) for one in left_out]))
+        for n in counts:
+            recall[n].append(np.mean(runs[n], axis=0))
+        stage = "feedback, curve" if labels is None else "shuffled feedback, curve"
+        report(stage, (number + 1) / len(asked))
+    rows = {n: np.concatenate(recall[n]) for n in counts}
+    return Curve(
+        counts,
+        tuple(float(100 * rows[n].mean()) for n in counts),
+        tuple(interval(100 * (rows[n] - rows[0])) for n in counts),
+        tuple(promoted[n] / (ORDERS * len(asked)) for n in counts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question: its candidates, best by the fixed fusion first, and what is said of the first."""
+
+    pool: Judged
+    evidence: int  # turns that answer it, found or not
+    shown: Shown
+
+    def recall(self, ranker: Weighted | None) -> float:
+        right = self.pool.evidence
+        if ranker is not None:
+            weights = [ranker.weights.get(name, 0.0) for name in FEATURES]
+            right = right[np.argsort(-(self.pool.features @ weights), kind="stable")]
+        return float(right[: KS[AT_10]].sum() / self.evidence)
+
+
+def _asked(told: Told, number: int, report: Report) -> list[_Asked]:
+    asked: list[_Asked] = []
+    conversation = told.conversations[number]
+    for question in conversation.questions:
+        pool = told.judged(conversation, question)
+        first = slice(0, max(KS))
+        judged = Judged(pool.features[first], pool.evidence[first])
+        base = -np.arange(len(judged.evidence), dtype=np.float64)
+        asked.append(_Asked(pool, len(question.evidence), Shown(len(asked), judged, base)))
+    report("feedback, candidates", (number + 1) / len(told.conversations))
+    return asked
+
+
+def _shuffled(one: Shown, rng: np.random.Generator) -> Shown:
+    labels = rng.permutation(one.judged.evidence)
+    return replace(one, judged=Judged(one.judged.features, labels))
 
 
 def _feedback(
