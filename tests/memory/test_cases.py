@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from tenfold.errors import InvalidRequest
-from tenfold.memory.cases import CaseBank, adapter, nearest, plain_votes, utilities, votes
+from tenfold.memory.cases import (
+    EVEN,
+    CaseBank,
+    adapter,
+    evened,
+    nearest,
+    plain_votes,
+    utilities,
+    votes,
+)
 from tests.memory.stores import unit_vectors
 
 
@@ -71,6 +80,49 @@ def test_a_solution_names_the_cases_that_spoke_for_it() -> None:
         bank.add(name, vector, answer)
     (solution,) = bank.solve(vectors[1:2])
     assert (solution.answer, solution.cases) == ("y", ("b",))
+
+
+def test_the_metric_is_the_inverse_root_of_the_shrunk_covariance_within_answers() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 40)
+    bank = rng.normal(size=(5, 6))[labels] + rng.normal(size=(200, 6)) * [3, 1, 1, 1, 1, 0.2]
+    bank = bank.astype(np.float32)
+    within = np.zeros((6, 6))
+    for answer in range(5):
+        within += np.cov(bank[labels == answer].T, bias=True) * 40 / 200
+    shrunk = (1 - EVEN) * within + EVEN * np.trace(within) / 6 * np.eye(6)
+    metric = evened(bank, labels)
+    assert metric is not None
+    np.testing.assert_allclose(metric @ shrunk @ metric, np.eye(6), atol=1e-5)
+
+
+def test_without_two_cases_of_an_answer_there_is_no_metric() -> None:
+    assert evened(unit_vectors(30, width=8), np.arange(30)) is None
+
+
+def test_cases_that_differ_in_what_does_not_matter_are_told_apart_after_learning() -> None:
+    rng = np.random.default_rng(0)
+
+    def drawn(count: int) -> tuple[np.ndarray, list[str]]:
+        sides = rng.integers(2, size=count)
+        vectors = rng.normal(size=(count, 24)) * ([6.0] * 3 + [0.3] * 21)
+        vectors[:, 3:8] += np.where(sides == 1, 0.25, -0.25)[:, None]
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit.astype(np.float32), [("left", "right")[s] for s in sides]
+
+    bank, (cases, answers), (test, wanted) = CaseBank(24), drawn(400), drawn(400)
+    for i, (vector, answer) in enumerate(zip(cases, answers, strict=True)):
+        bank.add(str(i), vector, answer)
+
+    def right() -> int:
+        return sum(s.answer == w for s, w in zip(bank.solve(test), wanted, strict=True))
+
+    before = right()
+    bank.learn()
+    learnt = right()
+    assert learnt > before + 20
+    bank.forget(["0"])
+    assert abs(right() - before) < 5  # the metric went with the case
 
 
 def test_forgetting_a_case_takes_what_was_learnt_along() -> None:

@@ -29,6 +29,9 @@ def command(
     locomo: Annotated[
         Path | None, typer.Option("--locomo", help="memory: locomo10.json, or a part of it")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="memory: who answers guests, instead of concierge")
+    ] = None,
 ) -> None:
     """Run a benchmark and print its figures."""
     from tenfold.cli.benchmarks import NAMES, find
@@ -38,9 +41,9 @@ def command(
             console().print(f"{known:<12} {what}")
         return
     path = find(name)
-    if locomo is not None and name != "memory":
-        raise InvalidRequest(f"benchmark {name} reads no LoCoMo file", param="locomo")
-    files = {} if locomo is None else {"locomo": locomo}
+    given = {k: v for k, v in (("locomo", locomo), ("model", model)) if v is not None}
+    for option in given if name != "memory" else ():
+        raise InvalidRequest(f"benchmark {name} has no option --{option}", param=option)
     try:
         module = import_module(path)
     except ModuleNotFoundError as e:
@@ -48,7 +51,7 @@ def command(
             f"benchmark {name} needs {e.name}", hint=f"pip install {e.name}, or `make setup`"
         ) from e
     with _progress(f"{name}{' (quick)' if quick else ''}") as report:
-        measured: Figures = module.run(quick, report, **files)
+        measured: Figures = module.run(quick, report, **given)
     envelope: dict[str, Any] = {
         "name": name,
         "machine": machine(),

@@ -3,7 +3,8 @@
 Queries come one after another; what was wanted is known only DELAY queries later, and is a case
 then. All arms have the same cases and the same frozen embeddings. After CASES of them the test set
 is answered: by plain nearest neighbours, by the case bank, by neighbours of adapted queries, by
-both, and by a linear model fitted to the cases, for reference.
+both, and by a linear model fitted to the cases, for reference. The first two are compared over
+ORDERS streams, each its own draw of the training rows.
 
 BANKING77: PolyAI, CC BY 4.0; read by path.
 """
@@ -25,6 +26,7 @@ from tenfold.memory.embedding import Embedder
 from tenfold.memory.store import Vectors
 
 CASES, DELAY, LEARN_EVERY = 5_000, 50, 1_000
+ORDERS = 5
 KS = (1, 3, 5, 7, 10, 15, 20)
 PENALTIES = (1e-6, 1e-5, 1e-4)
 BATCH = 512  # texts between two reports
@@ -58,10 +60,9 @@ def load(file: Path) -> Texts:
     return Texts(tuple(t for t, _ in rows), tuple(c for _, c in rows))
 
 
-def stream_of(texts: Texts, cases: int, seed: int = 0) -> Texts:
-    """So many of them in random order."""
-    order = np.random.default_rng(seed).permutation(len(texts.queries))[:cases]
-    return Texts(tuple(texts.queries[i] for i in order), tuple(texts.wanted[i] for i in order))
+def order_of(rows: int, cases: int, seed: int = 0) -> Places:
+    """Which rows come in a stream of so many cases, in their order [cases]."""
+    return np.random.default_rng(seed).permutation(rows)[:cases]
 
 
 def embedded(texts: Texts, embedder: Embedder, report: Report) -> Vectors:
@@ -100,6 +101,33 @@ def streamed(
     report("BANKING77's linear model", 0.5)
     right["linear"] = _linear(cases, labels, len(names), test) == asked
     return Streamed(right, k, shares)
+
+
+def compared(
+    train: Vectors,
+    answers: Sequence[str],
+    test: Vectors,
+    wanted: Sequence[str],
+    cases: int,
+    report: Report,
+) -> dict[str, NDArray[np.bool_]]:
+    """Which test queries plain neighbours and the case bank answer right, by stream [ORDERS, test].
+
+    Only the end of each stream: the bank learns from all its cases at once, k is tuned on them.
+    """
+    names, said = np.unique(np.array(answers), return_inverse=True)
+    right: dict[str, list[Right]] = {"knn": [], "case_memory": []}
+    for seed in range(ORDERS):
+        order = order_of(len(train), cases, seed)
+        vectors, labels = train[order], said[order].astype(np.int64)
+        near, _ = nearest(test @ vectors.T, max(KS))
+        plain = plain_votes(near, labels, len(names), tuned(vectors, labels, len(names)))
+        right["knn"].append(names[plain] == np.array(wanted))
+        bank = _bank(vectors, [answers[i] for i in order])
+        bank.learn()
+        right["case_memory"].append(_solved(bank, test) == np.array(wanted))
+        report("streams of BANKING77 in other orders", (seed + 1) / ORDERS)
+    return {name: np.stack(rows) for name, rows in right.items()}
 
 
 def _played(
