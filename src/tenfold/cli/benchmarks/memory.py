@@ -21,12 +21,13 @@ from tenfold.cli.benchmarks import Figures, Report
 from tenfold.cli.benchmarks import memory_cases as cases
 from tenfold.cli.benchmarks import memory_isolation as isolation
 from tenfold.cli.benchmarks import memory_locomo as locomo
+from tenfold.cli.benchmarks import memory_peers as peers
 from tenfold.cli.benchmarks import memory_soundness as soundness
 from tenfold.cli.benchmarks import memory_speed as speed
 from tenfold.cli.benchmarks.memory_feedback import Taught, taught
 from tenfold.cli.benchmarks.memory_locomo import AT_10, CATEGORIES, KS, Ranked, interval
 from tenfold.cli.benchmarks.memory_made_up import made_up, real_words
-from tenfold.errors import MissingExtra
+from tenfold.errors import BackendUnavailable, MissingExtra
 from tenfold.memory.embedding import Embedder, MiniLM, minilm_folder
 from tenfold.memory.retrieval import Fixed
 from tenfold.memory.sqlite import SqliteStore
@@ -50,7 +51,8 @@ BOUNDS = {
 }
 NOT_BUILT = "not built yet"
 OF_LOCOMO = ("locomo_recall_at_10", "locomo_recall_at_10_multihop", "locomo_recall_at_10_temporal",
-             "feedback_gain_recall_at_10", "shuffled_feedback_gain")  # fmt: skip
+             "feedback_gain_recall_at_10", "shuffled_feedback_gain",
+             "x_mem0_recall_at_10")  # fmt: skip
 NAMED = {"multihop": "multi-hop", "temporal": "temporal", "single_hop": "single-hop",
          "open_domain": "open-domain", "adversarial": "adversarial"}  # fmt: skip
 SMALL, LARGE = 6_000, 100_000  # turns among which questions are timed
@@ -110,9 +112,7 @@ def measure(
     embedder: Embedder | None = None,
 ) -> Figures:
     """All figures that the plan, the data at hand and the embedder allow; MiniLM if None."""
-    found = Found(
-        absent=dict.fromkeys(("guest_memory_ser_ratio", "x_mem0_recall_at_10"), NOT_BUILT)
-    )
+    found = Found(absent=dict.fromkeys(("guest_memory_ser_ratio",), NOT_BUILT))
     if embedder is None:
         try:
             embedder = MiniLM()
@@ -196,6 +196,7 @@ def _locomo(
             rankers = locomo.learnt(told, report)
             learnt = locomo.ranked(told, lambda n: rankers[n], report, "LoCoMo, learnt weights")
             _recalls(told, fixed, learnt, found)
+            _peers(told, fixed, learnt, report, found)
             for shuffled in (False, True):
                 _learning(taught(told, fixed, shuffled=shuffled, report=report), shuffled, found)
         finally:
@@ -235,6 +236,20 @@ def _recalls(told: locomo.Told, fixed: Ranked, learnt: Ranked, found: Found) -> 
             for name, r in (("learnt", learnt), ("fixed", fixed))
         },
     }
+
+
+def _peers(told: locomo.Told, fixed: Ranked, learnt: Ranked, report: Report, found: Found) -> None:
+    """Recall beside mem0's, with the same vectors; the fixed recipe learns from nothing at all."""
+    key = "x_mem0_recall_at_10"
+    try:
+        peer = peers.mem0(told.conversations, told.embedder, report)
+    except BackendUnavailable as e:
+        found.absent[key] = str(e)
+        return
+    found.figures[key] = peers.times_better(learnt.recall, peer.recall)
+    found.figures[f"{key}_fixed"] = peers.times_better(fixed.recall, peer.recall)
+    gain = 100 * (learnt.recall[:, AT_10] - peer.recall[:, AT_10])
+    found.settings[key] = {"mem0": peer.told(), "gain": gain.mean(), "limits_95": interval(gain)}
 
 
 def _learning(result: Taught, shuffled: bool, found: Found) -> None:
