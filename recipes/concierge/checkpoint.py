@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from .datafiles import DataError
 
@@ -34,15 +36,47 @@ def replace_checkpoint(folder: Path) -> None:
     os.replace(new, kept)
 
 
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is broken ({error}): remove its folder to go on from checkpoint.old, if there "
+        "is one, or to begin anew"
+    )
+
+
 def read_state(path: Path) -> dict[str, Any]:
     """Return the counters kept in a checkpoint's header."""
     try:
         with safe_open(path, "pt") as opened:
             return json.loads(opened.metadata()["state"])
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors; raise DataError where the file is cut off or missing."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def load_counters(path: Path) -> Any:
+    """Return what a JSON file of a checkpoint holds; raise DataError where it is cut off."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer in a folder; raise DataError where it is missing or broken."""
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
         raise DataError(
-            f"{path} is broken ({error}): remove its folder to go on from checkpoint.old, if there "
-            "is one, or to begin anew"
+            f"{path} cannot be read ({error}): run python -m recipes.concierge.tokenizer "
+            f"--out {folder.parent}"
         ) from error
 
 

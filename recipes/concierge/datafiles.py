@@ -89,11 +89,19 @@ def verify(folder: Path) -> None:
 
 
 def write_prepared(written: Any, path: Path) -> None:
-    """Write gzipped JSON, the same bytes for the same content, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write gzipped JSON, the same bytes for the same content, all of it or nothing.
+
+    Raises DataError where the disk does not take it.
+    """
     new = path.with_name(path.name + ".new")
-    new.write_bytes(gzip.compress(json.dumps(written).encode(), compresslevel=6, mtime=0))
-    new.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(gzip.compress(json.dumps(written).encode(), compresslevel=6, mtime=0))
+        new.replace(path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error}): make room and run it again"
+        ) from error
 
 
 def read_prepared(path: Path) -> Any:

@@ -14,10 +14,16 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from .checkpoint import check_tokenizer, newest_checkpoint, read_state
+from .checkpoint import (
+    check_tokenizer,
+    load_tensors,
+    load_tokenizer,
+    newest_checkpoint,
+    read_state,
+)
 from .datafiles import DataError
 from .model import SHAPES, build_model, llama_config, plain_weights
 
@@ -44,11 +50,10 @@ def export(run: Path, tokenizer: Path, out: Path, name: str) -> None:
     checkpoint = newest_checkpoint(run)
     if checkpoint is None:
         raise DataError(f"{run} holds no checkpoint: run python -m recipes.concierge.train first")
-    tensors = load_file(checkpoint / "model.safetensors")
+    tensors = load_tensors(checkpoint / "model.safetensors")
     vocabulary = tensors["model.embed_tokens.weight"].shape[0]
     state = read_state(checkpoint / "model.safetensors")
-    trained_with = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-    check_tokenizer(trained_with, state, vocabulary, checkpoint)
+    check_tokenizer(load_tokenizer(tokenizer), state, vocabulary, checkpoint)
     shape = SHAPES[name]
     model = build_model(shape, vocabulary, seed=0, scaled=bool(state.get("scaled", 1)))
     model.load_state_dict(tensors, strict=False)
@@ -85,6 +90,9 @@ def main() -> int:
         export(run, options.work / "tokenizer", options.out, options.model)
     except DataError as error:
         log.error("%s", error)
+        return 2
+    except (OSError, SafetensorError) as error:
+        log.error("%s cannot be written: %s", options.out, error)
         return 2
     return 0
 

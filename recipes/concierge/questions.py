@@ -29,6 +29,7 @@ from tenfold.rewards.verifier import FactsVerifier
 from tenfold.types import as_messages
 
 from .baselines import EPISODES, Baselines, draw_examples
+from .checkpoint import load_tokenizer
 from .data import TEMPLATES, Corpus, DataError, Lesson, draw_episode, held_out_episode, load_corpus
 from .dialogues import Dialogue
 from .episodes import Episode, Message
@@ -298,10 +299,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         corpus = load_corpus(options.work)
+        tokenizer = load_tokenizer(options.work / "tokenizer")
     except DataError as error:
         log.error("%s", error)
         return 2
-    tokenizer = Tokenizer.from_file(str(options.work / "tokenizer" / "tokenizer.json"))
     words = dictionary(corpus, options.work / TEMPLATES)
     baselines = Baselines(draw_examples(corpus, options.seed))
     found, drawn = questions(corpus, tokenizer, words, baselines, seed=options.seed)

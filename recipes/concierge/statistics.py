@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from .checkpoint import load_tokenizer
 from .data import TEMPLATES, Corpus, DataError, Lesson, draw_episode, load_corpus
 from .tables import (
     EPISODES,
@@ -148,13 +149,13 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         corpus, mined = load_corpus(options.work), load_templates(options.work / TEMPLATES)
+        tokenizer = load_tokenizer(options.work / "tokenizer")
     except DataError as error:
         log.error("%s", error)
         return 2
     if options.sample:
         show(corpus, options.sample)
         return 0
-    tokenizer = Tokenizer.from_file(str(options.work / "tokenizer" / "tokenizer.json"))
     figure = options.out.parent / "images" / "concierge-data.png"
     options.out.write_text(page(corpus, mined, tokenizer, figure), encoding="utf-8")
     return 0

@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 from torch import multiprocessing
 
+from .checkpoint import load_tokenizer
 from .data import DataError, load_corpus
 from .train import Run, Settings
 
@@ -62,7 +62,7 @@ def _train_rates(settings: Settings, rates: Sequence[float], work: Path) -> None
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     corpus = load_corpus(work)
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer" / "tokenizer.json"))
+    tokenizer = load_tokenizer(work / "tokenizer")
     for rate in rates:
         torch._dynamo.reset()
         run = Run(replace(settings, rate=rate), corpus, tokenizer, work / "sweep")

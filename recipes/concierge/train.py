@@ -33,6 +33,9 @@ from .checkpoint import (
     check_tokenizer,
     drop_entries_after,
     fingerprint,
+    load_counters,
+    load_tensors,
+    load_tokenizer,
     newest_checkpoint,
     read_state,
     replace_checkpoint,
@@ -221,14 +224,14 @@ class Run:
                 f"{path} was trained with --scaled {state.get('scaled', 1)}: resume with the same, "
                 "or move the folder away to begin anew"
             )
-        tensors = load_file(path / "model.safetensors")
+        tensors = load_tensors(path / "model.safetensors")
         rows = len(tensors["model.embed_tokens.weight"])
         check_tokenizer(self.stream.tokenizer, state, rows, path)
         self.model.load_state_dict(tensors, strict=False)
-        self.optimizer.restore(load_file(path / f"optimizer-{self.rank}.safetensors"))
+        self.optimizer.restore(load_tensors(path / f"optimizer-{self.rank}.safetensors"))
         self.steps, self.seen_tokens = int(state["steps"]), int(state["seen_tokens"])
         self.seconds = float(state["seconds"])
-        self.stream.restore(json.loads((path / f"stream-{self.rank}.json").read_text()))
+        self.stream.restore(load_counters(path / f"stream-{self.rank}.json"))
         if self.rank == 0:
             drop_entries_after(self.folder / "log.jsonl", self.steps)
         return True
@@ -319,7 +322,7 @@ def _train_or_resume(rank: int, settings: Settings, work: Path, world: int) -> N
         meeting = f"file://{(work / '.meeting').resolve()}"
         distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     corpus = load_corpus(work)
-    tokenizer = Tokenizer.from_file(str(work / "tokenizer" / "tokenizer.json"))
+    tokenizer = load_tokenizer(work / "tokenizer")
     run = Run(settings, corpus, tokenizer, folder, rank, world)
     resumed = run.restore()
     probes = {}

@@ -279,6 +279,24 @@ def test_another_tokenizer_is_refused_on_export(saved, tmp_path):
     assert (out / "tokenizer.json").read_bytes() == (right / "tokenizer.json").read_bytes()
 
 
+def test_a_tokenizer_that_is_cut_off_or_missing_is_refused_on_export(saved, tmp_path):
+    write_tokenizer(small_tokenizer(), tmp_path)
+    (tmp_path / "tokenizer.json").write_text((tmp_path / "tokenizer.json").read_text()[:200])
+    with pytest.raises(DataError, match=r"cannot be read .*recipes\.concierge\.tokenizer"):
+        export(saved.folder, tmp_path, tmp_path / "out", "tiny")
+    with pytest.raises(DataError, match="cannot be read"):
+        export(saved.folder, tmp_path / "nowhere", tmp_path / "out", "tiny")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer-0.safetensors", "stream-0.json"])
+def test_a_checkpoint_that_is_cut_off_is_named(saved, tmp_path, file):
+    shutil.copytree(saved.folder, tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / "checkpoint" / file
+    broken.write_bytes(broken.read_bytes()[:-40])
+    with pytest.raises(DataError, match=rf"{file} is broken"):
+        new_run(tmp_path).restore()
+
+
 def test_without_a_checkpoint_there_is_nothing_to_export(tmp_path):
     with pytest.raises(DataError, match=r"holds no checkpoint: run .*train first"):
         export(tmp_path, tmp_path, tmp_path / "out", "tiny")
