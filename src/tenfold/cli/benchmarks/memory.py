@@ -19,6 +19,7 @@ import numpy as np
 
 from tenfold.cli.benchmarks import Figures, Report
 from tenfold.cli.benchmarks import memory_cases as cases
+from tenfold.cli.benchmarks import memory_guest as guest
 from tenfold.cli.benchmarks import memory_isolation as isolation
 from tenfold.cli.benchmarks import memory_locomo as locomo
 from tenfold.cli.benchmarks import memory_peers as peers
@@ -27,7 +28,8 @@ from tenfold.cli.benchmarks import memory_speed as speed
 from tenfold.cli.benchmarks.memory_feedback import Taught, taught
 from tenfold.cli.benchmarks.memory_locomo import AT_10, CATEGORIES, KS, Ranked, interval
 from tenfold.cli.benchmarks.memory_made_up import made_up, real_words
-from tenfold.errors import BackendUnavailable, MissingExtra
+from tenfold.cli.held_out import read_held_out, shipped
+from tenfold.errors import BackendUnavailable, MissingExtra, TenfoldError
 from tenfold.memory.embedding import Embedder, MiniLM, minilm_folder
 from tenfold.memory.retrieval import Fixed
 from tenfold.memory.sqlite import SqliteStore
@@ -49,7 +51,6 @@ BOUNDS = {
     "guest_memory_ser_ratio": "<= 0.5",
     "x_mem0_recall_at_10": ">= 1.5",
 }
-NOT_BUILT = "not built yet"
 OF_LOCOMO = ("locomo_recall_at_10", "locomo_recall_at_10_multihop", "locomo_recall_at_10_temporal",
              "feedback_gain_recall_at_10", "shuffled_feedback_gain",
              "x_mem0_recall_at_10")  # fmt: skip
@@ -73,15 +74,18 @@ class Plan:
     calls: int
     statements: int
     cases: int
+    guests: int
 
 
 FULL = Plan(
     conversations=None, questions=400, large=LARGE, ingested=6_000, kills=200, erased_from=2_000,
     erasures=1_000, looks=10, calls=10_000, statements=500, cases=5_000,
+    guests=200,
 )  # fmt: skip
 QUICK = Plan(
     conversations=2, questions=100, large=LARGE // 5, ingested=2_000, kills=10, erased_from=300,
     erasures=50, looks=5, calls=500, statements=100, cases=0,
+    guests=12,
 )  # fmt: skip
 
 
@@ -94,13 +98,15 @@ class Found:
     absent: dict[str, str] = field(default_factory=dict)
 
 
-def run(quick: bool, report: Report, locomo: Path | None = None) -> Figures:
+def run(
+    quick: bool, report: Report, locomo: Path | None = None, model: str = guest.MODEL
+) -> Figures:
     """All figures; about ten minutes on two cores, with `quick` about two."""
     data = os.environ.get("TENFOLD_DATA", "")
     folder = Path(data) if data else None
     if locomo is None and folder is not None:
         locomo = folder / "memory" / "locomo-5.json"
-    return measure(QUICK if quick else FULL, report, locomo=locomo, data=folder)
+    return measure(QUICK if quick else FULL, report, locomo=locomo, data=folder, model=model)
 
 
 def measure(
@@ -110,9 +116,10 @@ def measure(
     locomo: Path | None,
     data: Path | None,
     embedder: Embedder | None = None,
+    model: str = guest.MODEL,
 ) -> Figures:
     """All figures that the plan, the data at hand and the embedder allow; MiniLM if None."""
-    found = Found(absent=dict.fromkeys(("guest_memory_ser_ratio",), NOT_BUILT))
+    found = Found()
     if embedder is None:
         try:
             embedder = MiniLM()
@@ -121,6 +128,7 @@ def measure(
                 (*OF_LOCOMO, "query_p95_ms", "query_p95_ms_100k", "case_memory_gain_5000"), str(e)
             )
     _soundness(plan, report, found)
+    _guests(model, plan, report, found)
     if embedder is not None:
         found.settings["embedder"] = embedder.name
         _speed(plan, embedder, report, found)
@@ -277,20 +285,43 @@ def _cases(data: Path | None, plan: Plan, embedder: Embedder, report: Report, fo
     if plan.cases < cases.CASES:
         found.absent[key] = f"measured with {cases.CASES:,} cases only, without --quick"
         return
-    stream = cases.stream_of(cases.load(folder / "banking77-train.csv"), plan.cases)
+    rows = cases.load(folder / "banking77-train.csv")
     test = cases.load(folder / "banking77-test.csv")
-    vectors = [cases.embedded(texts, embedder, report) for texts in (stream, test)]
-    result = cases.streamed(vectors[0], stream.wanted, vectors[1], test.wanted, report)
-    accuracy = {name: 100 * float(right.mean()) for name, right in result.right.items()}
-    found.figures[key] = accuracy["case_memory"] - accuracy["knn"]
+    train, asked = (cases.embedded(texts, embedder, report) for texts in (rows, test))
+    order = cases.order_of(len(train), plan.cases)
+    answers = [rows.wanted[i] for i in order]
+    result = cases.streamed(train[order], answers, asked, test.wanted, report)
+    by_order = cases.compared(train, rows.wanted, asked, test.wanted, plan.cases, report)
+    gains = 100.0 * by_order["case_memory"] - 100.0 * by_order["knn"]  # [orders, test]
+    found.figures[key] = float(gains.mean())
     found.settings[key] = {
         "cases": plan.cases,
         "delay": cases.DELAY,
-        "k": result.k,
-        "accuracy": accuracy,
-        "gains_95": {
-            name: interval(100.0 * right - 100.0 * result.right["knn"])
-            for name, right in result.right.items()
+        "orders": cases.ORDERS,
+        "accuracy": {name: 100 * float(right.mean()) for name, right in by_order.items()},
+        "limits_95": interval(gains.mean(axis=0)),
+        "gain_by_order": gains.mean(axis=1).tolist(),
+        "first_order": {
+            "k": result.k,
+            "accuracy": {name: 100 * float(r.mean()) for name, r in result.right.items()},
+            "gains_95": {
+                name: interval(100.0 * right - 100.0 * result.right["knn"])
+                for name, right in result.right.items()
+            },
+            "stream": {"every": cases.LEARN_EVERY, "knn_3_and_case_memory": result.stream},
         },
-        "stream": {"every": cases.LEARN_EVERY, "knn_3_and_case_memory": result.stream},
     }
+
+
+def _guests(model: str, plan: Plan, report: Report, found: Found) -> None:
+    """Slot error rates of answers with the guest's memory, without, and with another guest's."""
+    try:
+        asked = read_held_out(shipped(guest.MODEL))
+    except TenfoldError as e:
+        found.absent["guest_memory_ser_ratio"] = str(e)
+        return
+    with _folder() as folder:
+        answered = guest.measured(folder, asked, model, plan.guests, report)
+    found.figures["guest_memory_ser_ratio"] = answered.rates["on"] / answered.rates["off"]
+    found.figures |= {f"guest_memory_ser_{arm}": rate for arm, rate in answered.rates.items()}
+    found.settings["guest_memory"] = {"model": model, **asdict(answered)}
