@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenfold.cli.main import main
 from tenfold.errors import InvalidRequest
 from tenfold.memory import Memory as Plain
 from tenfold.memory.embedding import HashedWords
@@ -424,6 +425,20 @@ def test_a_history_is_imported_with_its_versions_and_without_what_was_deleted(me
     me = Plain(memory.memory.tenant, "me", embedder=HashedWords())
     assert len(load(me, tmp_path)) == 2
     assert [e.text for e in me.history()] == ["I like marzipan", "I like nougat"]
+
+
+def test_the_command_imports_a_dump(tmp_path, capsys):
+    file = dump(tmp_path, [as_mem0_has_it("I like marzipan", user_id="ada")])
+    place = ["--folder", str(tmp_path / "m"), "--tenant", "mem0"]
+    for count in ("1 events", "0 events"):
+        main(["memory", "import", "--from", "mem0", str(file), *place])
+        assert count in capsys.readouterr().out
+    with Memory(tmp_path / "m", embedder="words") as memory:
+        assert texts(memory.get_all(filters={"user_id": "ada"})) == ["I like marzipan"]
+    for wrong in (["--from", "mem1", str(file)], ["--from", "mem0", str(tmp_path)]):
+        with pytest.raises(SystemExit) as ended:
+            main(["memory", "import", *wrong, *place])
+        assert ended.value.code == 2
 
 
 def test_what_is_no_memory_of_mem0_is_refused_and_pickles_are_never_opened(memory, tmp_path):

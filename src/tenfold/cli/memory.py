@@ -14,7 +14,7 @@ from tenfold.cli import memory_retention
 from tenfold.cli import memory_upkeep as upkeep
 from tenfold.cli.arguments import AsJson
 from tenfold.cli.output import notes, printable, write_json, write_line
-from tenfold.errors import InvalidRequest
+from tenfold.errors import InvalidRequest, UnknownName
 
 app = typer.Typer(help="Remember what was said, find it again, erase it for good.")
 
@@ -216,17 +216,27 @@ def export(
 @app.command("import")
 def load(
     file: Annotated[Path, typer.Argument(help="JSON lines that `export` wrote; - is stdin")],
+    origin: Annotated[
+        str, typer.Option("--from", help="tenfold, or mem0: history.db or a dump of get_all()")
+    ] = "tenfold",
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
     as_json: AsJson = False,
 ) -> None:
-    """Remember what `export` wrote; again adds nothing twice."""
-    lines = o.read_text(file).rstrip("\n").split("\n")
+    """Remember what `export` wrote, or what mem0 has; again adds nothing twice."""
+    if origin not in ("tenfold", "mem0"):
+        raise UnknownName("origin", origin, ["tenfold", "mem0"], param="--from")
+    lines = o.read_text(file).rstrip("\n").split("\n") if origin == "tenfold" else None
     if lines == [""]:
         raise InvalidRequest(f"{file} is empty", param="file")
     with o.Place(folder, tenant, member).opened(create=True) as memory:
-        events = memory.load(lines)
+        if lines is None:
+            from tenfold.memory.mem0 import importing
+
+            events = importing.load(memory, file)
+        else:
+            events = memory.load(lines)
     if as_json:
         write_json({"events": len(events)})
     else:
