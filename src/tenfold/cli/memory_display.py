@@ -171,3 +171,7 @@ def show_status(status: Status) -> None:
         f"{status.events} events, {status.waiting} waiting to be derived, {status.failed} failed,"
         f" {status.size_bytes / 2**20:.1f} MiB\nderived by: {printable(derivers)}\n"
     )
+    notes = [*status.notes]
+    if status.unscrubbed:
+        notes.append(f"bytes of {status.unscrubbed} erasures are still in the file: see `erase`")
+    sys.stdout.write("".join(f"note: {note}\n" for note in notes))

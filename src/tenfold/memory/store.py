@@ -122,6 +122,7 @@ class Status:
     derivers: Mapping[str, str] = field(default_factory=dict)  # name -> version
     size_bytes: int = 0
     unscrubbed: int = 0  # erasures whose bytes are still in a file: see `Receipt.scrubbed`
+    notes: tuple[str, ...] = ()  # what makes it slower than it could be, and what to do
 
 
 class Member(Protocol):

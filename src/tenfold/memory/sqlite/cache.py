@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tenfold.memory.nearest import Graph
 from tenfold.memory.rows import Matrix, View, empty_view, extended, with_fresh, without_gone
 from tenfold.memory.sqlite.log import counters
 from tenfold.memory.sqlite.schema import FOUND, VECTORS
@@ -31,6 +32,7 @@ class Cache:
         self._lock = threading.Lock()
         self._views: OrderedDict[tuple[Viewer, Selection], View] = OrderedDict()
         self._matrices: dict[str, Matrix] = {}
+        self.graphs = {kind: Graph() for kind in VECTORS}
 
     def view(self, db: sqlite3.Connection, viewer: Viewer, selection: Selection) -> View:
         """The view as of the transaction that is open, or a later one."""
@@ -63,6 +65,8 @@ class Cache:
         with self._lock:
             self._views.clear()
             kinds = list(self._matrices)
+        for graph in self.graphs.values():
+            graph.drop()
         for kind in kinds:
             self.matrix(db, kind)
 
@@ -71,6 +75,8 @@ class Cache:
         with self._lock:
             self._views.clear()
             self._matrices.clear()
+        for graph in self.graphs.values():
+            graph.drop()
 
 
 def _extended(

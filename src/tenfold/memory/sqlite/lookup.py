@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tenfold.memory.nearest import cosines_of, near
 from tenfold.memory.rows import (
     Rows,
     Scores,
@@ -26,6 +27,7 @@ from tenfold.memory.rows import (
 from tenfold.memory.sqlite.cache import Cache
 from tenfold.memory.sqlite.database import Database
 from tenfold.memory.sqlite.log import SEQUENCE, Row, event_of, read_rows, said_of
+from tenfold.memory.sqlite.schema import VECTORS
 from tenfold.memory.sqlite.visibility import Viewer, one_of
 from tenfold.memory.sqlite.words import MOST_WORDS, Stemmer, occurrences
 from tenfold.memory.store import Found, Selection, Vectors
@@ -53,14 +55,22 @@ class Lookup:
         whole = self.cache.view(db, viewer, Selection())
         lexical = self._lexical(db, view, text)
         query = None if vector is None else unit(vector)
-        turn, window = (
-            cosines(view, self.cache.matrix(db, kind), kind, query) for kind in ("turn", "window")
-        )
         hits = best(lexical, limit)
-        rows = np.unique(
-            np.concatenate(
-                [hits, around(view, whole, hits), best(turn, limit), best(window, limit)]
-            )
+        chosen = [hits, around(view, whole, hits)]
+        spaces = []
+        for kind in VECTORS:
+            matrix = self.cache.matrix(db, kind)
+            rows = near(self.cache.graphs[kind], view, matrix, query, limit)
+            if rows is None or query is None:
+                values = cosines(view, matrix, kind, query)
+            else:
+                values = cosines_of(view, matrix, rows, query)
+            chosen.append(best(values, limit))
+            spaces.append((matrix, values, rows is not None))
+        rows = np.unique(np.concatenate(chosen))
+        turn, window = (
+            cosines_of(view, matrix, rows, query) if partly and query is not None else values
+            for matrix, values, partly in spaces
         )
         rows = rows[np.lexsort((rows, -turn[rows], -lexical[rows]))]
         sequences = view.sequences[rows].tolist()

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from tenfold.memory.contract import at_least, named
 from tenfold.memory.events import Event, NewEvent, clean_id
+from tenfold.memory.nearest import scanning
 from tenfold.memory.sqlite import derivations, erasure, log
 from tenfold.memory.sqlite.database import Database
 from tenfold.memory.sqlite.lookup import Lookup
@@ -202,7 +203,9 @@ class SqliteTenant:
             ).fetchone()
             derivers = derivations.derivers(db)
             left = erasure.unscrubbed(db)
-        return Status(events, waiting, failed, derivers, self.database.size(), left)
+            (vectors,) = db.execute("SELECT count(*) FROM vectors WHERE id % 2 = 0").fetchone()
+        notes = scanning(vectors)
+        return Status(events, waiting, failed, derivers, self.database.size(), left, notes)
 
     def check(self) -> None:
         """Raises StoreError where the file, or its index against the log, is inconsistent."""

@@ -201,3 +201,4 @@ class MemoryStatus(Answer):
     derivers: dict[str, str]
     size_bytes: Count
     unscrubbed: Count = Field(0, description="erasures whose bytes are still in a file")
+    notes: list[str] = Field([], description="what makes it slower than it could be")
