@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tenfold.engine.async_engine import AsyncEngine as AsyncEngine
     from tenfold.errors import TenfoldError as TenfoldError
+    from tenfold.memory.memory import Memory as Memory
     from tenfold.models.loading import load_model as load_model
     from tenfold.search.best_of_n import BestOfN as BestOfN
     from tenfold.search.llm import LLM as LLM
@@ -29,6 +30,7 @@ _HOME = {
     "Message": "tenfold.types",
     "Sample": "tenfold.search.sample",
     "BestOfN": "tenfold.search.best_of_n",
+    "Memory": "tenfold.memory.memory",
     "load_model": "tenfold.models.loading",
     "TenfoldError": "tenfold.errors",
 }

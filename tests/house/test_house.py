@@ -32,6 +32,7 @@ def test_public_names_are_pinned() -> None:
         "BestOfN",
         "Completion",
         "LLM",
+        "Memory",
         "Message",
         "Sample",
         "SamplingParams",
