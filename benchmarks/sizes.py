@@ -17,7 +17,7 @@ BUDGET = {
     "src/tenfold/engine": ("*.py", 3000),
     "src/tenfold/rewards": ("*.py", 2100),
     "src/tenfold/search": ("*.py", 1800),
-    "src/tenfold/memory": ("*.py", 11500),
+    "src/tenfold/memory": ("*.py", 14000),
     "src/tenfold/align": ("*.py", 3000),
     "src/tenfold/agents": ("*.py", 600),
     "src/tenfold/server": ("*.py", 5800),
@@ -25,7 +25,7 @@ BUDGET = {
     "native": ("*.[ch]*", 2500),
     "recipes": ("*.py", 6600),
     "playground/src": ("*.ts*", 5800),
-    "tests": ("*.py", 22000),
+    "tests": ("*.py", 23500),
     "benchmarks": ("*.py", 2500),
 }
 FLOOR = 700  # the modules directly under src/tenfold
