@@ -188,6 +188,7 @@ def test_keys_are_destroyed_at_the_next_opening_after_a_crash_before_it(
     key = tenant.database.vault.keys.of(event.sequence)
     with monkeypatch.context() as crash:
         crash.setattr("tenfold.memory.postgres.erasure.scrub", lambda database: None)
+        crash.setattr("tenfold.memory.postgres.keys.Keys.destroy", lambda keys, gone: None)
         tenant.erase(Selection(ids=(event.id,)))
     folder = Path(tenant.database.server.address.keys)
     assert in_files(folder, key)

@@ -50,11 +50,14 @@ def previous(db: Transaction, ids: Sequence[str]) -> list[Event | None]:
 
 def put(db: Transaction, derived: Iterable[Derived], done: Sequence[str], handed: Handed) -> None:
     """See `Tenant.put`."""
+    lost: set[int] = set()
     for one in derived:
         places = sequences_of(db, one.events)
         key = db.vault.joint(places) if places else None
         if key is None or len(places) < len(set(one.events)):
-            continue  # an event of it was erased meanwhile: what is left is queued again
+            # An event of it was erased meanwhile: it is made anew from what is left.
+            lost.update(places if one.kind not in ON_DEMAND else ())
+            continue
         kind, deriver = clean_name(one.kind, "kind"), clean_name(one.deriver, "deriver")
         value = json.dumps(dict(one.value), ensure_ascii=False, sort_keys=True)
         same = mark(key, kind, deriver, value)  # the key says which events, the rest what of them
@@ -72,6 +75,8 @@ def put(db: Transaction, derived: Iterable[Derived], done: Sequence[str], handed
     again = _queued_again(db, done, handed)
     ready = sequences_of(db, [ulid for ulid in done if ulid not in again])
     _delete(db, "waiting", "sequence", ready)
+    if lost:
+        _queue(db, lost, counters(db)[1])
     for ulid in done:
         handed.pop(ulid, None)
 
@@ -162,10 +167,11 @@ def derived(db: Transaction, viewer: Viewer, kind: str, selection: Selection) ->
 
 
 class Gone(NamedTuple):
-    """How many rows went, and how many events were queued again."""
+    """How many rows went, which events were queued again, and which lost the vector of a window."""
 
     rows: int
-    queued: int
+    queued: frozenset[int]
+    windows: frozenset[int]
 
 
 def remove(db: Transaction, events: Sequence[int], epoch: int) -> Gone:
@@ -196,19 +202,15 @@ def remove(db: Transaction, events: Sequence[int], epoch: int) -> Gone:
         )
     }
     rows = len(parts) + _delete(db, "vectors", "sequence", gone)
-    rows += db.execute(
-        "DELETE FROM vectors WHERE kind = 'window' AND sequence = ANY(?)", (sorted(following),)
-    ).rowcount
+    windows = db.execute(
+        "DELETE FROM vectors WHERE kind = 'window' AND sequence = ANY(?) RETURNING sequence",
+        (sorted(following),),
+    ).fetchall()
     _delete(db, "derived", "id", parts)
     _delete(db, "lineage", "derived", parts)
     _delete(db, "waiting", "sequence", gone)
-    again = (again | following) - set(events)
-    db.execute(
-        "INSERT INTO waiting(sequence, epoch) SELECT unnest(?::bigint[]), ?::bigint"
-        " ON CONFLICT (tenant, sequence) DO UPDATE SET epoch = excluded.epoch, failure = NULL",
-        (sorted(again), epoch),
-    )
-    return Gone(rows, len(again))
+    queued = _queue(db, (again | following) - set(events), epoch)
+    return Gone(rows, queued, frozenset(place for (place,) in windows))
 
 
 def rebuild(db: Transaction, keep: Collection[str], stems: Stemmer) -> None:
@@ -270,6 +272,18 @@ def _previous(db: Transaction, ids: Sequence[str]) -> dict[str, int]:
         (*_FOUND.values, list(hashes)),
     )
     return {hashes[bytes(hashed)]: place or 0 for hashed, place in rows}
+
+
+def _queue(db: Transaction, places: Collection[int], epoch: int) -> frozenset[int]:
+    """Lets those of the events wait that anything is derived from; which ones."""
+    found = one_of("e.sequence", sorted(places)) & _FOUND
+    rows = db.execute(
+        "INSERT INTO waiting(sequence, epoch) SELECT e.sequence, ?::bigint FROM events e"
+        f" WHERE {found.sql} ON CONFLICT (tenant, sequence)"
+        " DO UPDATE SET epoch = excluded.epoch, failure = NULL RETURNING sequence",
+        (epoch, *found.values),
+    )
+    return frozenset(place for (place,) in rows)
 
 
 def _queued_again(db: Transaction, ids: Sequence[str], handed: Handed) -> set[str]:

@@ -13,7 +13,7 @@ from tenfold.memory.postgres.cache import origins
 from tenfold.memory.postgres.database import Database, Transaction
 from tenfold.memory.postgres.log import advance
 from tenfold.memory.postgres.schema import OWN
-from tenfold.memory.postgres.visibility import Viewer, selected
+from tenfold.memory.postgres.visibility import Viewer, one_of, selected
 from tenfold.memory.sqlite.schema import FOUND
 from tenfold.memory.sqlite.words import Stemmer
 from tenfold.memory.store import Receipt, Residue, Selection
@@ -23,8 +23,13 @@ _REPEATING = [str(Kind.RECALL), str(Kind.FEEDBACK)]
 _CHUNK = 1 << 24
 
 
-def erase(db: Transaction, viewer: Viewer, selection: Selection, stems: Stemmer) -> Receipt:
-    """Erases in the transaction that is open; see `Member.erase`. `scrub` comes after it."""
+def erase(
+    db: Transaction, viewer: Viewer, selection: Selection, stems: Stemmer
+) -> tuple[Receipt, list[int]]:
+    """Erases in the transaction that is open; see `Member.erase`. `scrub` comes after it.
+
+    Also gives the events whose keys are to be destroyed as soon as it is committed.
+    """
     check_erasable(selection)
     clause = viewer.may_erase() & selected(selection)
     chosen = _places(db, f"SELECT e.sequence FROM events e WHERE {clause.sql}", clause.values)
@@ -32,14 +37,19 @@ def erase(db: Transaction, viewer: Viewer, selection: Selection, stems: Stemmer)
         raise nothing_to_erase()
     gone = _with_what_repeats(db, chosen)
     indexed, removed = _remove(db, gone, stems)
-    receipt = receipt_of(selection, len(gone), indexed + removed.rows, removed.queued)
+    # What was others' and goes or is queued again with this is none of a member's business.
+    touched = one_of("e.sequence", sorted(removed.queued | removed.windows)) & viewer.sees()
+    sql = f"SELECT e.sequence FROM events e WHERE {touched.sql}"
+    seen = set(_places(db, sql, touched.values))
+    rows = indexed + removed.rows + len(removed.windows & seen)
+    receipt = receipt_of(selection, len(gone), rows, len(removed.queued & seen))
     db.execute(
         "INSERT INTO receipts(id, erased_at, events, derived, rederived, selection)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         (receipt.id, microseconds(receipt.erased_at), receipt.events, receipt.derived,
          receipt.rederived, json.dumps(dict(receipt.selection))),
     )  # fmt: skip
-    return receipt
+    return receipt, gone
 
 
 def scrub(database: Database) -> None:
@@ -77,14 +87,21 @@ def catch_up(database: Database, stems: Stemmer) -> int:
         return len(gone)
 
 
+def unscrubbed(db: Transaction) -> int:
+    """How many of the last erasures have not destroyed their keys yet."""
+    done = db.number("SELECT value FROM counters WHERE name = 'erasures'")
+    return max(done - db.vault.keys.erasures(), 0)
+
+
 def receipts(db: Transaction) -> list[Receipt]:
     """All erasures, oldest first."""
     rows = db.execute(
         "SELECT id, erased_at, events, derived, rederived, selection FROM receipts ORDER BY place"
-    )
+    ).fetchall()
+    scrubbed = len(rows) - unscrubbed(db)
     return [
-        Receipt(i, moment(at), events, derived, rederived, json.loads(selection))
-        for i, at, events, derived, rederived, selection in rows
+        Receipt(i, moment(at), events, derived, rederived, json.loads(selection), n < scrubbed)
+        for n, (i, at, events, derived, rederived, selection) in enumerate(rows)
     ]
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tenfold.memory.events import Event
 from tenfold.memory.postgres.cache import Cache
-from tenfold.memory.postgres.database import Transaction
+from tenfold.memory.postgres.database import Database, Transaction
 from tenfold.memory.postgres.log import read
 from tenfold.memory.postgres.terms import occurrences
 from tenfold.memory.postgres.visibility import Viewer, one_of
 from tenfold.memory.rows import (
-    Places,
-    View,
+    Rows,
+    Said,
     around,
     best,
     bm25,
@@ -28,8 +30,9 @@ from tenfold.memory.store import Found, Selection, Vectors
 class Lookup:
     """Finds events of one tenant."""
 
-    def __init__(self, stems: Stemmer) -> None:
+    def __init__(self, database: Database, stems: Stemmer) -> None:
         self.cache = Cache()
+        self._database = database
         self._stems = stems
 
     def find(
@@ -53,11 +56,18 @@ class Lookup:
         hits = best(lexical, limit)
         near = [best(turn, limit), best(window, limit)]
         rows = np.unique(np.concatenate([hits, around(view, whole, hits), *near]))
-        events, rows = _readable(db, viewer, view, rows)
-        order = np.lexsort((rows, -turn[rows], -lexical[rows]))
-        rows = rows[order]
+        rows = rows[np.lexsort((rows, -turn[rows], -lexical[rows]))]
+        sequences = view.sequences[rows].tolist()
+
+        def read_at(places: Sequence[int]) -> dict[int, Event]:
+            """Found events, asked for once more under the member's clause, and opened."""
+            wanted = {sequences[p]: p for p in places}
+            with self._database.reading() as later:
+                events = read(later, one_of("e.sequence", list(wanted)) & viewer.sees())
+            return {wanted[e.sequence]: e for e in events}
+
         return Found(
-            events=tuple(events[i] for i in order),
+            events=Rows(len(rows), read_at, lambda event: event, _said),
             lexical=lexical[rows],
             turn=turn[rows],
             window=window[rows],
@@ -65,10 +75,5 @@ class Lookup:
         )
 
 
-def _readable(
-    db: Transaction, viewer: Viewer, view: View, rows: Places
-) -> tuple[list[Event], Places]:
-    """The events of rows, asked for once more under the member's clause, and their rows."""
-    sequences = view.sequences[rows].tolist()
-    events = read(db, one_of("e.sequence", sequences) & viewer.sees()) if sequences else []
-    return events, view.place[np.array([e.sequence for e in events], dtype=np.int64)]
+def _said(event: Event) -> Said:
+    return Said(event.author, event.text, event.valid_at)

@@ -7,6 +7,7 @@ the module that knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from tenfold.memory.contract import at_least, named
@@ -94,7 +95,7 @@ class PostgresTenant:
     def __init__(self, name: str, database: Database) -> None:
         self.database = database
         self.stems = Stemmer()
-        self.lookup = Lookup(self.stems)
+        self.lookup = Lookup(database, self.stems)
         self._name = name
         self._handed_out: derivations.Handed = {}
         erasure.catch_up(database, self.stems)
@@ -178,16 +179,15 @@ class PostgresTenant:
     def erase_as(self, viewer: Viewer, selection: Selection) -> Receipt:
         """Erases what this viewer may erase of a selection."""
         with self.database.writing() as db:
-            receipt = erasure.erase(db, viewer, selection, self.stems)
+            receipt, gone = erasure.erase(db, viewer, selection, self.stems)
+        self.database.vault.keys.destroy(gone)
         try:
             erasure.scrub(self.database)
-        except StoreError as e:
-            raise StoreError(
-                f"the events are erased, but their keys are not destroyed yet: {e.message}",
-                hint="they are when the tenant is opened again, or with the next erasure",
-            ) from None
-        with self.database.reading() as db:
-            self.lookup.cache.let_go(db)
+            with self.database.reading() as db:
+                self.lookup.cache.let_go(db)
+        except StoreError:  # what is erased is; the rest of the keys waits for the next opening
+            self.lookup.cache.forget()
+            return replace(receipt, scrubbed=False)
         return receipt
 
     def receipts(self) -> list[Receipt]:
@@ -212,11 +212,13 @@ class PostgresTenant:
             failed = db.number("SELECT count(failure) FROM waiting")
             waiting = db.number("SELECT count(*) FROM waiting") - failed
             derivers = derivations.derivers(db)
+            left = erasure.unscrubbed(db)
             size = sum(
                 db.number(f"SELECT sum(octet_length(sealed)) FROM {table}")
                 for table in ("events", "vectors", "derived", "links")
             )
-        return Status(events, waiting, failed, derivers, size + self.database.vault.keys.size())
+        size += self.database.vault.keys.size()
+        return Status(events, waiting, failed, derivers, size, left)
 
     def looking(self, look: Callable[[Transaction], T]) -> T:
         """What `look` finds, in a transaction that the keys of the text index belong to."""
