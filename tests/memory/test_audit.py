@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from tenfold.memory.audit import audit, find_instructions, find_loops, is_empty_talk
 from tenfold.memory.derive import DERIVERS
+from tenfold.memory.derive.duplicates import duplicates
+from tenfold.memory.derive.entities import derive_entities
 from tenfold.memory.derive.facts import claims, facts
+from tenfold.memory.derive.summaries import derive_summaries
 from tenfold.memory.events import LONGEST_TEXT, Kind
 from tenfold.memory.secrets import find_secrets, luhn
 
@@ -144,7 +147,7 @@ def test_the_longest_text_of_one_piece_is_derived_from_before_the_test_times_out
     piece: str,
 ) -> None:
     long = event((piece * LONGEST_TEXT)[: LONGEST_TEXT - 1] + "x")
-    for deriver in DERIVERS.values():
+    for deriver in (*DERIVERS.values(), derive_entities, derive_summaries, duplicates):
         deriver([long])
     assert audit([long]).events == 1
 

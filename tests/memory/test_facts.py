@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenfold.memory.derive import DERIVERS
+from tenfold.memory.derive import DERIVERS, Deriver
+from tenfold.memory.derive.duplicates import duplicates
+from tenfold.memory.derive.entities import derive_entities
 from tenfold.memory.derive.facts import Claim, Fact, as_of, claim_of, claims, derive_claims, facts
 from tenfold.memory.derive.statements import Polarity, find_statements
+from tenfold.memory.derive.summaries import derive_summaries
 from tenfold.memory.events import PRIVATE, Event, Kind, new_id
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -338,13 +342,14 @@ def test_a_predicate_of_one_value_has_one_at_a_time_unless_disputed(
         assert len(values) <= 1 or all(f.disputed for f in values)
 
 
-@pytest.mark.parametrize("name", list(DERIVERS))
-def test_derivers_are_pure_and_do_not_depend_on_the_order_they_are_given(name: str) -> None:
-    deriver = DERIVERS[name]
+@pytest.mark.parametrize(
+    "deriver", [*DERIVERS.values(), derive_entities, derive_summaries, duplicates]
+)
+def test_derivers_are_pure_and_do_not_depend_on_the_order_they_are_given(deriver: Deriver) -> None:
     events = [event(text, n, conversation="c") for n, (text, _) in enumerate(JUDGED)]
     shuffled = random.Random(1).sample(events, len(events))
     assert deriver(events) == deriver(events) == deriver(shuffled)
     ids = {e.id for e in events}
     for row in deriver(events):
-        assert row.deriver == f"{deriver.name}/{deriver.version}"
+        assert re.fullmatch(r"[a-z]+/[0-9]+", row.deriver)
         assert set(row.events) <= ids

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tenfold.errors import InvalidRequest
-from tenfold.memory.derive import Deriver, Reach
+from tenfold.memory.derive import Deriver
 from tenfold.memory.derive.windows import turn_text, window_text
 from tenfold.memory.embedding import Embedder
 from tenfold.memory.events import Event
@@ -29,8 +29,7 @@ class Deriving:
         self._tenant = tenant
         self._embedder = embedder
         self._label = f"{embedder.name}/{VECTORS}" if embedder is not None else ""
-        # Others look beyond the event, so what they make would depend on how batches fall.
-        self._derivers = [d for d in derivers if d.reach is Reach.EVENT]
+        self._derivers = list(derivers)
 
     def run(self, limit: int = 0) -> int:
         """Derives from waiting events, from `limit` of them if not 0; returns from how many."""

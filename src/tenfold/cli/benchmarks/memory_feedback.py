@@ -31,7 +31,6 @@ from tenfold.memory.retrieval import Weighted
 from tenfold.memory.store import Vectors
 
 COUNTS = (0, 25, 50, 75, 100, 150, 200, 300, 400, 600)
-ORDERS = 3  # in which feedback comes, for the curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,8 @@ def taught(told: Told, fixed: Ranked, *, shuffled: bool, report: Report, seed: i
 class Curve:
     """Recall at 10, in percent, after so many feedback, mean over the questions.
 
-    Each question is of a conversation that no feedback is about, and asked after ORDERS orders of
-    feedback. `feedback` 0 is the fixed fusion. `promoted` is the share in which the gate let
-    weights pass.
+    Each question is of a conversation that no feedback is about. `feedback` 0 is the fixed fusion.
+    `promoted` is the share of the conversations for which the gate let weights pass.
     """
 
     feedback: tuple[int, ...]
@@ -103,17 +101,14 @@ def _curve(
     promoted = dict.fromkeys(counts, 0)
     for number, left_out in enumerate(asked):
         others = [one.shown for n, rest in enumerate(asked) if n != number for one in rest]
-        runs: dict[int, list[Numbers]] = {n: [] for n in counts}
-        for _ in range(ORDERS):
-            told = others if labels is None else [_shuffled(one, labels) for one in others]
-            order = rng.permutation(len(told))
-            for n in counts:
-                learnt, weights = lesson([told[i] for i in order[:n]])
-                promoted[n] += learnt.promoted
-                ranker = Weighted(weights) if learnt.promoted else None
-                runs[n].append(np.array([one.recall(ranker) for one in left_out]))
+        if labels is not None:
+            others = [_shuffled(one, labels) for one in others]
+        order = rng.permutation(len(others))
         for n in counts:
-            recall[n].append(np.mean(runs[n], axis=0))
+            learnt, weights = lesson([others[i] for i in order[:n]])
+            promoted[n] += learnt.promoted
+            ranker = Weighted(weights) if learnt.promoted else None
+            recall[n].append(np.array([one.recall(ranker) for one in left_out]))
         stage = "feedback, curve" if labels is None else "shuffled feedback, curve"
         report(stage, (number + 1) / len(asked))
     rows = {n: np.concatenate(recall[n]) for n in counts}
@@ -121,7 +116,7 @@ def _curve(
         counts,
         tuple(float(100 * rows[n].mean()) for n in counts),
         tuple(interval(100 * (rows[n] - rows[0])) for n in counts),
-        tuple(promoted[n] / (ORDERS * len(asked)) for n in counts),
+        tuple(promoted[n] / len(asked) for n in counts),
     )
 
 
