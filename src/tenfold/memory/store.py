@@ -201,7 +201,11 @@ class Tenant(Protocol):
         ...
 
     def revoke(self, member: str, team: str) -> None:
-        """Takes that back."""
+        """Takes that back, from the next call on.
+
+        What the member wrote itself stays its own, recalls that quote the team's events included:
+        they go when those events are erased.
+        """
         ...
 
     def history(self, selection: Selection = Selection(), limit: int = 0) -> Iterator[Event]:
