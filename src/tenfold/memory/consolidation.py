@@ -109,8 +109,9 @@ def condensed(hits: Sequence[Hit], k: int, summaries: Iterable[Derived]) -> list
     says better what it says. One event of several summaries goes to the one that most hits call
     for.
     """
-    distinct = collapsed(hits)
-    stands = _standing([hit.event.id for hit in distinct[:k]], list(summaries))
+    rows = list(summaries)
+    distinct = collapsed(hits, 0 if rows else k)
+    stands = _standing([hit.event.id for hit in distinct[:k]], rows)
     places: dict[str, Hit] = {}
     for hit in distinct:
         row = stands.get(hit.event.id)
@@ -138,38 +139,43 @@ def _standing(first: Collection[str], summaries: Sequence[Derived]) -> dict[str,
     return {event: row for event, row in stands.items() if counts[row.events] > 1}
 
 
-def collapsed(hits: Sequence[Hit]) -> list[Hit]:
+def collapsed(hits: Sequence[Hit], most: int = 0) -> list[Hit]:
     """Each statement once, where it ranks best; `repeats` are the others that make it.
 
     What is alike but has another number, name or negation is another statement (see `duplicates`).
+    With `most` the first so many statements, and no restatement beyond the last of them.
     """
-    alike = _alike([hit.event.text for hit in hits])
-    clusters, kept, place = Clusters(), list[Hit | None](hits), {}
-    for i in sorted(alike):
-        hit = hits[i]
-        place[hit.event.id] = i
-        row = clusters.add(hit.event)
+    kept: list[Hit] = []
+    worded: list[frozenset[str]] = []
+    place: dict[str, int] = {}
+    clusters, compared = Clusters(), set[int]()
+    for hit in hits:
+        words = frozenset(_WORD.findall(hit.event.text.casefold()))
+        # Comparing in full takes long, and few texts share half of their words with another.
+        near = [i for i, other in enumerate(worded) if _overlap(words, other)]
+        for i in near:
+            if i not in compared:
+                compared.add(i)
+                clusters.add(kept[i].event)
+        row = clusters.add(hit.event) if near else None
         if row is not None:
             first = place[row.events[1]]
-            best = kept[first]
-            assert best is not None  # a leader is nobody's repetition
-            kept[first] = replace(best, repeats=(*best.repeats, hit.event.id))
-            kept[i] = None
-    return [hit for hit in kept if hit is not None]
+            kept[first] = replace(kept[first], repeats=(*kept[first].repeats, hit.event.id))
+            continue
+        if most and len(kept) == most:
+            break
+        if near:
+            compared.add(len(kept))
+        place[hit.event.id] = len(kept)
+        kept.append(hit)
+        worded.append(words)
+    return kept
 
 
-def _alike(texts: Sequence[str]) -> set[int]:
-    """Texts that share half of their words with another: only these are worth comparing in full."""
-    worded = [frozenset(_WORD.findall(text.casefold())) for text in texts]
-    found: set[int] = set()
-    for i, words in enumerate(worded):
-        for j in range(i):
-            shorter = min(len(words), len(worded[j]))
-            if 2 * len(words & worded[j]) >= shorter and 2 * shorter >= max(
-                len(words), len(worded[j])
-            ):
-                found.update((i, j))
-    return found
+def _overlap(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether half of the words of one are in the other, and neither is twice as long."""
+    few, many = sorted((len(a), len(b)))
+    return 2 * few >= many and 2 * len(a & b) >= few
 
 
 def quoted(hits: Sequence[Hit], read: Callable[..., Sequence[Event]]) -> list[Event]:
