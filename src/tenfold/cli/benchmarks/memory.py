@@ -25,7 +25,7 @@ from tenfold.cli.benchmarks import memory_locomo as locomo
 from tenfold.cli.benchmarks import memory_peers as peers
 from tenfold.cli.benchmarks import memory_soundness as soundness
 from tenfold.cli.benchmarks import memory_speed as speed
-from tenfold.cli.benchmarks.memory_feedback import Taught, taught
+from tenfold.cli.benchmarks.memory_feedback import Taught, curves, taught
 from tenfold.cli.benchmarks.memory_locomo import AT_10, CATEGORIES, KS, Ranked, interval
 from tenfold.cli.benchmarks.memory_made_up import made_up, real_words
 from tenfold.cli.held_out import read_held_out, shipped
@@ -207,6 +207,9 @@ def _locomo(
             _peers(told, fixed, learnt, report, found)
             for shuffled in (False, True):
                 _learning(taught(told, fixed, shuffled=shuffled, report=report), shuffled, found)
+            found.settings["feedback_curve"] = {
+                name: asdict(curve) for name, curve in curves(told, report).items()
+            }
         finally:
             store.close()
 
