@@ -236,7 +236,7 @@ def test_growth_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 TINY = replace(
     bench.QUICK, questions=3, large=60, ingested=20, kills=1, erased_from=20, erasures=2, looks=1,
-    calls=60, statements=6,
+    calls=60, statements=6, guests=2,
 )  # fmt: skip
 
 
