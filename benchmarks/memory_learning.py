@@ -54,7 +54,7 @@ def draw(curves: dict[str, dict[str, Any]], out: Path) -> None:
         ylabel="recall at 10, percent",
     )
     axes.title.set_fontsize(10)
-    axes.legend(fontsize=8, frameon=False, loc="center right")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)

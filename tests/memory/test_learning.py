@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 
 from tenfold.errors import InvalidRequest
+from tenfold.memory import learning
 from tenfold.memory.events import SHARED, Event, Kind, NewEvent
+from tenfold.memory.features import FEATURES
 from tenfold.memory.learning import KIND, Learner, feedback
 from tenfold.memory.query import read_query
 from tenfold.memory.retrieval import Fixed, Weighted, rank
 from tenfold.memory.store import MemoryStore, Selection, Tenant
 
 TOPICS = [f"topic{i:02d}" for i in range(60)]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the feedback that the gate asks for: the differences here are large."""
+    monkeypatch.setattr(learning, "LEAST", 5)
 
 
 def no_vector(text: str) -> None:
@@ -95,6 +103,19 @@ def test_too_little_feedback_teaches_nothing(tenant: Tenant) -> None:
     assert (outcome.promoted, outcome.feedback) == (False, 12)
     assert "too little" in outcome.why
     assert not Learner(tenant, "cleo", no_vector).learn().promoted
+
+
+def test_the_gate_judges_by_twenty_feedback_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    rng = np.random.default_rng(0)
+    right = np.arange(12) == 11
+    row = learning.Judged(rng.normal(size=(12, len(FEATURES))) + 4 * right[:, None], right)
+    shown = [learning.Shown(i, row, -np.arange(12.0)) for i in range(100)]
+    assert "19 to judge by: too little" in learning.lesson(shown[:99])[0].why
+    learnt, weights = learning.lesson(shown)
+    assert learnt.promoted
+    assert learnt.gain == 1.0
+    assert set(weights) == set(FEATURES)
 
 
 def test_others_neither_learn_from_feedback_nor_rank_by_its_weights(tenant: Tenant) -> None:
