@@ -11,6 +11,7 @@ from tenfold.errors import InvalidRequest
 from tenfold.memory.cases import (
     EVEN,
     CaseBank,
+    Readout,
     adapter,
     evened,
     nearest,
@@ -181,3 +182,22 @@ def test_what_cannot_be_a_case_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"\[4\]"):
         bank.add("a", np.zeros(3, dtype=np.float32), "x")
     assert bank.learn() == 0.0
+
+
+def test_the_readout_is_where_the_penalised_loss_is_flat() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 5)).astype(np.float32)
+    y = rng.integers(0, 3, 60)
+    weights = Readout.fit(x, y, "abc", penalty=0.05).weights.astype(np.float64)
+    logits = x @ weights[:-1] + weights[-1]
+    share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    off = (share - np.eye(3)[y]) / len(x)
+    slope = np.concatenate([x.T @ off, off.sum(0, keepdims=True)]) + 2 * 0.05 * weights
+    assert np.abs(slope).max() < 1e-4
+
+
+def test_an_answer_that_the_readout_never_saw_is_an_even_bet() -> None:
+    x = np.eye(4, dtype=np.float32)
+    told = Readout.fit(x, np.array([0, 0, 2, 2]), ["a", "b", "c"])(x, ["a", "b", "c", "d"])
+    assert np.allclose(told[:, [1, 3]], np.log(0.5))
+    assert np.allclose(np.exp(told[:, [0, 2]]).sum(1), 1.0)

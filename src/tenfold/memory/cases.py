@@ -4,8 +4,9 @@ A new query is answered by the most similar cases. Each votes with its similarit
 utility of its own that experience taught: how much it helped, or misled, when it was similar to a
 case whose answer is known (Memento's way: a frozen model, a learnt retrieval of cases). Similarity
 is learnt too, in closed form: directions in which cases of one answer differ count less, and the
-middle of each answer's cases draws a query that is near it. An adapter of the query, a matrix of
-low rank, is the parametric way to the same end, and the two combine.
+middle of each answer's cases draws a query that is near it. A linear readout fitted to the cases
+has a say as well: its mistakes are others than the neighbours'. An adapter of the query, a matrix
+of low rank, is a parametric way to the same end, and the two combine.
 
 Everything learnt comes from the cases alone and is dropped when one of them is erased.
 """
@@ -27,6 +28,7 @@ SHRINK = (0.3, 1.0)  # penalties on utilities that are tried
 # Found on rows of BANKING77's training file outside of the stream, of .2 to .9 and of 3 to 15.
 EVEN = 0.4  # how much of the covariance is replaced by an even one
 PULL = 10.0  # of the cosine with the middle of an answer's cases, beside its votes' logarithm
+PENALTY = 1e-5  # on the squares of the readout's weights
 STEPS = 60
 RANK, RATE, ROUNDS, SAMPLED = 8, 0.003, 400, 256  # of the adapter
 LEAST = 20  # cases before anything is learnt
@@ -55,6 +57,7 @@ class CaseBank:
         self._utility: Numbers = np.zeros(0)
         self._sharpness = SHARPNESS
         self._metric: Vectors | None = None  # None compares vectors as they are
+        self._readout: Readout | None = None  # None: neighbours alone
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -76,7 +79,8 @@ class CaseBank:
             self._ids = [self._ids[i] for i in keep]
             self._answers = [self._answers[i] for i in keep]
             self._rows = [self._rows[i] for i in keep]
-            self._utility, self._sharpness, self._metric = np.zeros(0), SHARPNESS, None
+            self._utility, self._sharpness = np.zeros(0), SHARPNESS
+            self._metric = self._readout = None
         return count
 
     def solve(self, vectors: Vectors) -> list[Solution]:
@@ -91,6 +95,8 @@ class CaseBank:
         scores = votes(near, cosine, labels, len(names), utility, self._sharpness)
         if self._metric is not None:
             scores = _drawn(scores, _middles(asked, cases, labels))
+        if self._readout is not None:
+            scores = _weighed(scores, self._readout(vectors, names))
         best = scores.argmax(axis=1)
         return [
             Solution(
@@ -104,16 +110,17 @@ class CaseBank:
     def learn(self, queries: Vectors | None = None) -> float:
         """Learns how cases compare and their utilities, each case in turn a query to the others.
 
-        How much utilities are held back, and whether the metric helps, is chosen on cases that
-        neither was learnt from. Returns the share of those that is answered right. `queries` are
-        the cases' vectors as queries where those are adapted [cases, width].
+        How much utilities are held back, and whether the metric and the readout help, is chosen on
+        cases that none of them was learnt from. Returns the share of those that is answered right.
+        `queries` are the cases' vectors as queries where those are adapted [cases, width].
         """
         if len(self) < LEAST:
             return 0.0
         bank, names, labels = self._arrays()
         asked = bank if queries is None else queries
         half = np.random.default_rng(0).random(len(self)) < 0.5
-        tried: list[tuple[float, float, bool]] = []
+        said = Readout.fit(bank[half], labels[half], names)(asked[~half], names)
+        tried: list[tuple[float, float, bool, bool]] = []
         for metric in (None, evened(bank[half], labels[half])):
             turned, cases = _turned(asked, metric), _turned(bank, metric)
             near, cosine = _others(turned, cases)
@@ -123,10 +130,13 @@ class CaseBank:
                 scores = votes(near[~half], cosine[~half], labels, len(names), *learnt)
                 if metric is not None:
                     scores = _drawn(scores, middles[~half])
-                right = float((scores.argmax(axis=1) == labels[~half]).mean())
-                tried.append((right, shrink, metric is not None))
-        right, shrink, helps = max(tried)
-        self._metric = evened(bank, labels) if helps else None
+                for reads in (False, True):
+                    best = (_weighed(scores, said) if reads else scores).argmax(axis=1)
+                    right = float((best == labels[~half]).mean())
+                    tried.append((right, shrink, metric is not None, reads))
+        right, shrink, evens, reads = max(tried)
+        self._metric = evened(bank, labels) if evens else None
+        self._readout = Readout.fit(bank, labels, names) if reads else None
         near, cosine = _others(_turned(asked, self._metric), _turned(bank, self._metric))
         self._utility, self._sharpness = utilities(near, cosine, labels, labels, shrink)
         return right
@@ -136,6 +146,47 @@ class CaseBank:
         number = {name: i for i, name in enumerate(names)}
         labels = np.array([number[a] for a in self._answers], dtype=np.int64)
         return np.stack(self._rows), names, labels
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """Multinomial logistic regression from vectors to the answers that it was fitted on."""
+
+    names: tuple[str, ...]
+    weights: Vectors  # [width + 1, names]; the last row is added to every query
+
+    @classmethod
+    def fit(
+        cls, vectors: Vectors, labels: Places, names: Sequence[str], penalty: float = PENALTY
+    ) -> Readout:
+        """Fitted by L-BFGS to `labels`, places among `names` [cases]; deterministic."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        seen, place = np.unique(labels, return_inverse=True)
+        x, y = torch.from_numpy(vectors), torch.from_numpy(place)
+        weights = torch.zeros(vectors.shape[1] + 1, len(seen), requires_grad=True)
+        optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            value = cross_entropy(x @ weights[:-1] + weights[-1], y)
+            value = value + penalty * (weights**2).sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        return cls(tuple(names[i] for i in seen), weights.detach().numpy())
+
+    def __call__(self, queries: Vectors, names: Sequence[str]) -> Numbers:
+        """Log-probabilities of `names` [queries, names]; an answer unknown to it is an even bet."""
+        logits = (queries @ self.weights[:-1] + self.weights[-1]).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        told = np.full((len(queries), len(names)), -np.log(len(self.names)))
+        place = {name: i for i, name in enumerate(names)}
+        told[:, [place[name] for name in self.names]] = logits
+        return told
 
 
 def evened(bank: Vectors, labels: Places) -> Vectors | None:
@@ -193,7 +244,12 @@ def _middles(
 
 def _drawn(shares: Numbers, middles: Numbers) -> Numbers:
     """Shares of the votes, with the pull of the answers' middles; they add up to 1 again."""
-    weight = np.log(shares + 1e-6) + PULL * middles
+    return _weighed(shares, PULL * middles)
+
+
+def _weighed(shares: Numbers, logarithms: Numbers) -> Numbers:
+    """Shares times the exponentials of `logarithms`, adding up to 1 again."""
+    weight = np.log(shares + 1e-6) + logarithms
     weight = np.exp(weight - weight.max(axis=1, keepdims=True))
     drawn: Numbers = weight / weight.sum(axis=1, keepdims=True)
     return drawn

@@ -12,7 +12,7 @@ BANKING77: PolyAI, CC BY 4.0; read by path.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tenfold.cli.benchmarks import Report
 from tenfold.errors import InvalidRequest
-from tenfold.memory.cases import CaseBank, Places, adapter, nearest, plain_votes
+from tenfold.memory.cases import CaseBank, Places, Readout, adapter, nearest, plain_votes
 from tenfold.memory.embedding import Embedder
 from tenfold.memory.store import Vectors
 
@@ -186,37 +186,12 @@ def _turned(vectors: Vectors, matrix: Vectors) -> Vectors:
 def _linear(cases: Vectors, labels: Places, count: int, test: Vectors) -> Places:
     """Multinomial logistic regression; its penalty is chosen on a fifth of the cases."""
     held = np.random.default_rng(0).random(len(cases)) < 0.2
+    names = [str(i) for i in range(count)]
 
     def right(penalty: float) -> float:
-        answer = _fitted(cases[~held], labels[~held], count, penalty)
-        return float((answer(cases[held]) == labels[held]).mean())
+        fitted = Readout.fit(cases[~held], labels[~held], names, penalty)
+        return float((fitted(cases[held], names).argmax(axis=1) == labels[held]).mean())
 
-    penalty = max(PENALTIES, key=right)
-    return _fitted(cases, labels, count, penalty)(test)
-
-
-def _fitted(
-    cases: Vectors, labels: Places, count: int, penalty: float
-) -> Callable[[Vectors], Places]:
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    x, y = torch.from_numpy(cases), torch.from_numpy(labels)
-    weights = torch.zeros(cases.shape[1] + 1, count, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = cross_entropy(x @ weights[:-1] + weights[-1], y)
-        value = value + penalty * (weights**2).sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    fitted = weights.detach().numpy()
-
-    def answer(queries: Vectors) -> Places:
-        best: Places = (queries @ fitted[:-1] + fitted[-1]).argmax(axis=1)
-        return best
-
-    return answer
+    best = Readout.fit(cases, labels, names, max(PENALTIES, key=right))
+    told: Places = best(test, names).argmax(axis=1)
+    return told
