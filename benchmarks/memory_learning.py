@@ -54,7 +54,8 @@ def draw(curves: dict[str, dict[str, Any]], out: Path) -> None:
         ylabel="recall at 10, percent",
     )
     axes.title.set_fontsize(10)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.margins(y=0.15)
+    axes.legend(fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1.0, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
