@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tenfold.agents.remembering import MemoryUse, Recalled, chat, informed, room, turns
 from tenfold.errors import InvalidRequest
-from tenfold.memory.events import Kind
+from tenfold.memory.events import SHARED, Kind
 from tenfold.memory.memory import Memory
 from tenfold.search.llm import LLM
 from tenfold.types import Message, SamplingParams
@@ -80,6 +80,21 @@ def test_of_facts_the_newest_value_is_told_and_denied_or_general_ones_are_not(
     asked = [{"role": "user", "content": "What is my city?"}]
     told = chat(llm, memory, asked, MemoryUse(form="facts"), params=GREEDY)
     assert told.recalled.text == "For the guest the city is Lisbon."
+
+
+def test_what_others_claim_about_a_name_is_neither_told_nor_disputes_its_own(
+    llm: LLM, memory: Memory
+) -> None:
+    memory.add("My city is Porto.")
+    bob, namesake = memory.of("bob"), memory.of("Ada")
+    bob.add("My city is Berlin.", subject="ada", scope=SHARED)
+    bob.add("My pickup time is 4 am.", subject="ada", scope=SHARED)
+    bob.add("No, my city is not Porto.", subject="ada", scope=SHARED)
+    namesake.add("My number of rooms is 9.", scope=SHARED)
+    assert {f.object for f in memory.facts("ada")} > {"Berlin", "9"}  # others' words are readable
+    asked = [{"role": "user", "content": "What is my city?"}]
+    told = chat(llm, memory, asked, MemoryUse(form="facts", remember=False), params=GREEDY)
+    assert told.recalled.text == "For the guest the city is Porto."
 
 
 def test_erasing_what_was_said_erases_the_recall_that_repeats_it(llm: LLM, memory: Memory) -> None:

@@ -158,9 +158,12 @@ def _speller(tokenizer: Tokenizer) -> Callable[[str], str]:
 def _facts(
     memory: Memory, messages: Sequence[Message], budget: int, count: Callable[[str], int]
 ) -> Recalled:
-    """What is believed of the member; what the messages name comes first, then the newest."""
+    """What is believed of the member; what the messages name comes first, then the newest.
+
+    By their own words alone: anybody may share claims about a name, or have almost the same one.
+    """
     words = "\n".join(m.content for m in messages if m.content).casefold()
-    known = [f for f in memory.facts(memory.member) if tellable(f)]
+    known = [f for f in memory.facts(memory.member, by=memory.member) if tellable(f)]
     known.sort(key=lambda f: f.recorded_from, reverse=True)
     known.sort(key=lambda f: f.predicate not in words)
     chosen: list[Fact] = []

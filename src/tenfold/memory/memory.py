@@ -276,14 +276,25 @@ class Memory:
         )
 
     def facts(
-        self, subject: str = "", *, valid: datetime | None = None, recorded: datetime | None = None
+        self,
+        subject: str = "",
+        *,
+        by: str = "",
+        valid: datetime | None = None,
+        recorded: datetime | None = None,
     ) -> list[Fact]:
         """What is believed of a subject (all of them if ""), or was at a time.
 
-        Without an embedder nothing is kept derived, so the claims are read from the log each time.
+        With `by` only what this author wrote counts: what others say of a name neither adds to it
+        nor disputes it. Without an embedder nothing is kept derived, so the claims are read from
+        the log each time.
         """
         now = datetime.now(UTC)
-        claimed = [c for c in self._claims() if not subject or _same(c.subject, subject)]
+        claimed = [
+            c
+            for c in self._claims()
+            if (not subject or _same(c.subject, subject)) and (not by or c.by == by)
+        ]
         return as_of(facts(claimed), valid or now, recorded or now)
 
     def _claims(self) -> list[Claim]:
@@ -348,13 +359,12 @@ class Memory:
         believed = facts(self._claims())
         self.pause()
         failures = dict(self.tenant.failures())
-        waiting = [event.id for event in self.tenant.waiting(EXAMINED)]
-        readable = {event.id for event in self.get(*failures, *waiting)}  # both are the tenant's
+        readable = {event.id for event in self.get(*failures)}  # failures are the tenant's
         return audit(
             list(self._all()),
             believed,
             pause=self.pause,
-            waiting=[ulid for ulid in waiting if ulid in readable],
+            waiting=self._member.waiting(EXAMINED),
             failed={ulid: why for ulid, why in failures.items() if ulid in readable},
         )
 
