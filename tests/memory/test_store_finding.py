@@ -209,3 +209,19 @@ def test_vectors_of_another_deriver_need_a_rebuild_first(tenant: Tenant):
     tenant.rebuild()
     tenant.put_vectors("e/2", "turn", ids, unit_vectors(1, 8))
     assert len(tenant.member("ada").find("", unit_vectors(1, 8)[0]).events) == 1
+
+
+def test_nothing_is_found_after_everything_was_erased(opener: Opener):
+    tenant = opener().tenant("acme")
+    events = say(tenant, "ada", "green tea", "black coffee", conversation="c")
+    vectors = unit_vectors(2)
+    for kind in ("turn", "window"):
+        tenant.put_vectors(f"{kind}/1", kind, [e.id for e in events], vectors)
+    ada = tenant.member("ada")
+    assert texts(ada.find("tea", vectors[0]).events)
+    tenant.erase(Selection(author="ada"))
+    for reader in (ada, tenant.member("bob"), opener().tenant("acme").member("ada")):
+        found = reader.find("tea", vectors[0])
+        assert (len(found.events), found.turn.tolist(), found.window.tolist()) == (0, [], [])
+    (again,) = say(tenant, "ada", "tea again")
+    assert texts(ada.find("tea", vectors[0]).events) == [again.text]

@@ -118,6 +118,8 @@ def near(
     graph: Graph, view: View, matrix: Matrix, query: Vectors | None, limit: int
 ) -> Places | None:
     """The rows of a view whose vectors are the nearest, `limit` at least; None: scan them all."""
+    if not matrix.count or not len(view.sequences):
+        return None  # all is erased, or nothing is readable
     if query is None or matrix.width != len(query) or 8 * len(view.sequences) < matrix.count:
         return None
     share = len(view.sequences) / matrix.count
