@@ -183,13 +183,15 @@ class Memory:
         selection: Selection = EVERYTHING,
         seen: Collection[str] = (),
         verbatim: bool = False,
+        keep: bool = True,
     ) -> Packed:
         """What answers the query as text for a prompt, within `budget` tokens of `count`.
 
         Events whose text is in `seen`, because the prompt says it already, are left out. Of
         summaries the sentences are quoted, each with its event; `verbatim` has only whole events.
         It is kept in the log as a recall, with the events it repeats as sources: when one of them
-        is erased it goes too, and nothing is ever learnt from it.
+        is erased it goes too, and nothing is ever learnt from it. Without `keep` nothing is
+        written: the caller may add `recall_of` what it got with events of its own.
         """
         hits = self.search(query, k, selection, verbatim=verbatim)
         fresh = [hit for hit in hits if hit.event.text not in seen]
@@ -198,12 +200,13 @@ class Memory:
             return count(text) if len(text) <= LONGEST_TEXT else budget + 1
 
         packed = pack(quoted(fresh, self.get), budget, size)
-        if packed.citations:
-            cited = dict.fromkeys(packed.citations.values())
-            for hit in fresh:  # a summary comes from all of its events
-                if hit.summary is not None and not cited.keys().isdisjoint(hit.summary.events):
-                    cited.update(dict.fromkeys(hit.summary.events))
-            self.add(packed.text, role="memory", kind=Kind.RECALL, sources=tuple(cited))
+        cited = dict.fromkeys(packed.citations.values())
+        for hit in fresh:  # a summary comes from all of its events
+            if hit.summary is not None and not cited.keys().isdisjoint(hit.summary.events):
+                cited.update(dict.fromkeys(hit.summary.events))
+        packed = replace(packed, sources=tuple(cited))
+        if keep and cited:
+            self.add_all([recall_of(packed.text, packed.sources)])
         return packed
 
     def consolidate(
@@ -409,6 +412,11 @@ def named_embedder(name: str) -> Embedder | None:
         known = ", ".join(EMBEDDERS)
         raise InvalidRequest(f"there is no embedder {name!r}", param="embedder", hint=known)
     return EMBEDDERS[name]()
+
+
+def recall_of(text: str, sources: Sequence[str]) -> NewEvent:
+    """The event of a text that memory returned, made of the source events."""
+    return NewEvent(text, role="memory", kind=Kind.RECALL, sources=tuple(sources))
 
 
 def _same(name: str, other: str) -> bool:

@@ -91,13 +91,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof of an erasure that holds nothing of what was erased."""
+    """Proof of an erasure that holds nothing of what was erased.
+
+    It counts what its holder can read: the recalls, feedback and summaries of others that went
+    along are not in it.
+    """
 
     id: str
     erased_at: datetime
     events: int
     derived: int  # rows of indices, vectors, facts and summaries that went with them
-    rederived: int  # what is derived again without them, as far as who erased may read it
+    rederived: int  # what is derived again without them
     selection: Mapping[str, str]  # which parts of the selection restricted it, not their values
     # False while somebody reads the state before it, so that erased bytes are still in a file. They
     # go with the next erasure, or when the memory is opened again.
@@ -168,6 +172,13 @@ class Member(Protocol):
         """What was derived from readable events only."""
         ...
 
+    def waiting(self, limit: int) -> list[str]:
+        """Ids of readable events whose derivations are still missing, oldest first.
+
+        Only to look at: who derives takes them from the tenant, which remembers what it handed out.
+        """
+        ...
+
     def erase(self, selection: Selection) -> Receipt:
         """Erases the member's own events that are selected, and all that came from them.
 
@@ -225,7 +236,11 @@ class Tenant(Protocol):
         ...
 
     def waiting(self, limit: int) -> list[Event]:
-        """Events whose derivations are still missing, oldest first."""
+        """Events whose derivations are still missing, oldest first, for who derives them now.
+
+        One that an erasure queues again after it was handed out here is not done by what is put of
+        it then.
+        """
         ...
 
     def previous(self, ids: Sequence[str]) -> list[Event | None]:

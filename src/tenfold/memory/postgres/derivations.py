@@ -41,6 +41,17 @@ def waiting(db: Transaction, limit: int, handed: Handed) -> list[Event]:
     return events
 
 
+def queued(db: Transaction, viewer: Viewer, limit: int) -> list[str]:
+    """See `Member.waiting`."""
+    sees = viewer.sees()
+    there = Clause(
+        "e.sequence IN (SELECT e.sequence FROM waiting w JOIN events e ON e.sequence = w.sequence"
+        f" WHERE w.failure IS NULL AND {sees.sql} ORDER BY e.sequence LIMIT ?)",
+        (*sees.values, limit),
+    )
+    return [event.id for event in read(db, there)]
+
+
 def previous(db: Transaction, ids: Sequence[str]) -> list[Event | None]:
     """See `Tenant.previous`."""
     places = _previous(db, ids)
@@ -167,20 +178,28 @@ def derived(db: Transaction, viewer: Viewer, kind: str, selection: Selection) ->
 
 
 class Gone(NamedTuple):
-    """How many rows went, which events were queued again, and which lost the vector of a window."""
+    """How many rows went that the viewer could read, which events were queued again, and which
+    lost the vector of a window.
+    """
 
     rows: int
     queued: frozenset[int]
     windows: frozenset[int]
 
 
-def remove(db: Transaction, events: Sequence[int], epoch: int) -> Gone:
+def remove(db: Transaction, viewer: Viewer, events: Sequence[int], epoch: int) -> Gone:
     """Drops all that came from these events and queues again the others it came from.
 
     Also drops the window vectors of what was said next in the conversation, to any audience.
     """
     gone = list(events)
     parts = _numbers(db, "SELECT DISTINCT derived FROM lineage WHERE event = ANY(?)", gone)
+    sees = viewer.sees()
+    hidden = db.execute(
+        "SELECT count(DISTINCT l.derived) FROM lineage l JOIN events e ON e.sequence = l.event"
+        f" WHERE l.derived = ANY(?) AND NOT {sees.sql}",
+        (parts, *sees.values),
+    ).fetchall()[0][0]
     again = {
         event
         for (event,) in db.execute(
@@ -201,7 +220,7 @@ def remove(db: Transaction, events: Sequence[int], epoch: int) -> Gone:
             (gone, [str(kind) for kind in FOUND], gone),
         )
     }
-    rows = len(parts) + _delete(db, "vectors", "sequence", gone)
+    rows = len(parts) - hidden + _delete(db, "vectors", "sequence", gone)
     windows = db.execute(
         "DELETE FROM vectors WHERE kind = 'window' AND sequence = ANY(?) RETURNING sequence",
         (sorted(following),),

@@ -36,13 +36,15 @@ def erase(
     if not chosen:
         raise nothing_to_erase()
     gone = _with_what_repeats(db, chosen)
-    indexed, removed = _remove(db, gone, stems)
     # What was others' and goes or is queued again with this is none of a member's business.
+    visible = one_of("e.sequence", gone) & viewer.sees()
+    told = len(_places(db, f"SELECT e.sequence FROM events e WHERE {visible.sql}", visible.values))
+    indexed, removed = _remove(db, viewer, gone, stems)
     touched = one_of("e.sequence", sorted(removed.queued | removed.windows)) & viewer.sees()
     sql = f"SELECT e.sequence FROM events e WHERE {touched.sql}"
     seen = set(_places(db, sql, touched.values))
     rows = indexed + removed.rows + len(removed.windows & seen)
-    receipt = receipt_of(selection, len(gone), rows, len(removed.queued & seen))
+    receipt = receipt_of(selection, told, rows, len(removed.queued & seen))
     db.execute(
         "INSERT INTO receipts(id, erased_at, events, derived, rederived, selection)"
         " VALUES (?, ?, ?, ?, ?, ?)",
@@ -81,7 +83,7 @@ def catch_up(database: Database, stems: Stemmer) -> int:
         last = db.number("SELECT value FROM counters WHERE name = 'sequence'")
         there = set(_places(db, "SELECT sequence FROM events"))
         gone = [place for place in keys.destroyed(last) if place in there]
-        _remove(db, gone, stems)
+        _remove(db, Viewer(None), gone, stems)
         derivations.index(db, _places(db, "SELECT number FROM segments"), stems)
         db.execute("UPDATE counters SET value = ? WHERE name = 'erasures'", (done,))
         return len(gone)
@@ -133,10 +135,12 @@ def residue(
     return places
 
 
-def _remove(db: Transaction, gone: Sequence[int], stems: Stemmer) -> tuple[int, derivations.Gone]:
+def _remove(
+    db: Transaction, viewer: Viewer, gone: Sequence[int], stems: Stemmer
+) -> tuple[int, derivations.Gone]:
     """Takes events out of every table; how many were in the text index, and what else went."""
     events = list(gone)
-    removed = derivations.remove(db, events, advance(db, "epoch"))
+    removed = derivations.remove(db, viewer, events, advance(db, "epoch"))
     db.execute("DELETE FROM links WHERE source = ANY(?) OR event = ANY(?)", (events, events))
     indexed = db.number(
         "SELECT count(*) FROM events WHERE sequence = ANY(?) AND kind = ANY(?)",

@@ -85,6 +85,10 @@ class PostgresMember:
             found = list(derivations.derived(db, self._viewer, kind, selection))
         yield from found
 
+    def waiting(self, limit: int) -> list[str]:
+        with self._tenant.database.reading() as db:
+            return derivations.queued(db, self._viewer, at_least(limit, 1))
+
     def erase(self, selection: Selection) -> Receipt:
         return self._tenant.erase_as(self._viewer, selection)
 

@@ -42,6 +42,17 @@ def waiting(db: sqlite3.Connection, limit: int, handed: Handed) -> list[Event]:
     return events
 
 
+def queued(db: sqlite3.Connection, viewer: Viewer, limit: int) -> list[str]:
+    """See `Member.waiting`."""
+    sees = viewer.sees()
+    there = Clause(
+        "e.sequence IN (SELECT e.sequence FROM waiting w JOIN events e ON e.sequence = w.sequence"
+        f" WHERE w.failure IS NULL AND {sees.sql} ORDER BY e.sequence LIMIT ?)",
+        (*sees.values, limit),
+    )
+    return [event.id for event in read(db, there)]
+
+
 def previous(db: sqlite3.Connection, ids: Sequence[str]) -> list[Event | None]:
     """See `Tenant.previous`."""
     places: list[int] = []
@@ -170,7 +181,8 @@ def derived(
 class Gone(NamedTuple):
     """How many rows went, which events were queued again, and which lost the vector of a window.
 
-    Some of these events may be others' than the one's who erases: a receipt does not count them.
+    The rows are those that the viewer could read. Some of the events may be others' than the one's
+    who erases: a receipt does not count them.
     """
 
     rows: int
@@ -178,7 +190,7 @@ class Gone(NamedTuple):
     windows: frozenset[int]
 
 
-def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
+def remove(db: sqlite3.Connection, viewer: Viewer, events: Sequence[int], epoch: int) -> Gone:
     """Drops all that came from these events and queues again the others it came from.
 
     Also drops the window vectors of what was said next in the conversation, to any audience.
@@ -192,6 +204,12 @@ def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
             (gone,),
         )
     ]
+    sees = viewer.sees()
+    hidden = db.execute(
+        "SELECT count(DISTINCT l.derived) FROM lineage l JOIN events e ON e.sequence = l.event"
+        f" WHERE {one_of('l.derived', parts).sql} AND NOT {sees.sql}",
+        (array(parts), *sees.values),
+    ).fetchone()[0]
     again = {
         event
         for (event,) in db.execute(
@@ -214,7 +232,7 @@ def remove(db: sqlite3.Connection, events: Sequence[int], epoch: int) -> Gone:
         )
     }
     vectors = [2 * place + parity for place in events for parity in VECTORS.values()]
-    rows = len(parts) + _delete(db, "vectors", "id", vectors)
+    rows = len(parts) - hidden + _delete(db, "vectors", "id", vectors)
     lost = one_of("id", [2 * place + WINDOW for place in following])
     windows = db.execute(
         f"DELETE FROM vectors WHERE {lost.sql} RETURNING id / 2", lost.values

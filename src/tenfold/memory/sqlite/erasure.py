@@ -43,19 +43,23 @@ def erase(db: sqlite3.Connection, viewer: Viewer, selection: Selection) -> Recei
         f" SELECT 'delete', sequence, text FROM findable WHERE {where}",
         (gone,),
     ).rowcount
-    removed = remove(db, chosen, advance(db, "epoch"))
+    # What was others' and goes or is queued again with this is none of a member's business.
+    visible = one_of("e.sequence", chosen) & viewer.sees()
+    told = len(
+        _sequences(db, f"SELECT e.sequence FROM events e WHERE {visible.sql}", visible.values)
+    )
+    removed = remove(db, viewer, chosen, advance(db, "epoch"))
     _forget_sources(db, gone)
     db.execute(f"DELETE FROM events WHERE {where}", (gone,))
     for index in NAMED_INDICES:
         db.execute(f"REINDEX {index}")
     _rewrite_index(db)
     advance(db, "unscrubbed")
-    # What was others' and goes or is queued again with this is none of a member's business.
     touched = one_of("e.sequence", sorted(removed.queued | removed.windows)) & viewer.sees()
     sql = f"SELECT e.sequence FROM events e WHERE {touched.sql}"
     seen = set(_sequences(db, sql, touched.values))
     rows = max(indexed, 0) + removed.rows + len(removed.windows & seen)
-    receipt = receipt_of(selection, len(chosen), rows, len(removed.queued & seen))
+    receipt = receipt_of(selection, told, rows, len(removed.queued & seen))
     _keep(db, receipt)
     return receipt
 
