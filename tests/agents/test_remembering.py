@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenfold.agents.remembering import MemoryUse, Recalled, chat, informed, room, turns
-from tenfold.errors import InvalidRequest
+from tenfold.agents.remembering import (
+    Form,
+    MemoryUse,
+    Recalled,
+    chat,
+    informed,
+    remember,
+    room,
+    turns,
+)
+from tenfold.errors import InvalidRequest, TenfoldError
 from tenfold.memory.events import SHARED, Kind
-from tenfold.memory.memory import Memory
+from tenfold.memory.memory import Memory, recall_of
+from tenfold.memory.store import Selection
 from tenfold.search.llm import LLM
 from tenfold.types import Message, SamplingParams
 
@@ -97,15 +107,59 @@ def test_what_others_claim_about_a_name_is_neither_told_nor_disputes_its_own(
     assert told.recalled.text == "For the guest the city is Porto."
 
 
-def test_erasing_what_was_said_erases_the_recall_that_repeats_it(llm: LLM, memory: Memory) -> None:
-    from tenfold.memory.store import Selection
-
+@pytest.mark.parametrize("form", ["turns", "facts"])
+def test_erasing_what_was_said_erases_the_recall_that_repeats_it(
+    llm: LLM, memory: Memory, form: Form
+) -> None:
     told = memory.add("My city is Porto.")
     asked = [{"role": "user", "content": "What is my city?"}]
-    chat(llm, memory, asked, MemoryUse(form="facts", remember=False), params=GREEDY)
-    assert any("Porto" in e.text for e in memory.history() if e.kind is Kind.RECALL)
+    chat(llm, memory, asked, MemoryUse(form=form), params=GREEDY)
+    [recall] = [e for e in memory.history() if e.kind is Kind.RECALL]
+    assert "Porto" in recall.text
+    assert recall.sources == (told.id,)
     memory.erase(Selection(ids=(told.id,)))
-    assert not any("Porto" in e.text for e in memory.history())
+    assert recall.id not in [e.id for e in memory.history()]
+
+
+@pytest.mark.parametrize("form", ["turns", "facts"])
+def test_a_chat_that_is_not_remembered_or_fails_writes_nothing(
+    llm: LLM, memory: Memory, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise TenfoldError("no answer")
+
+    memory.add("My city is Porto.")
+    asked = [{"role": "user", "content": "What is my city?"}]
+    told = chat(llm, memory, asked, MemoryUse(form=form, remember=False), params=GREEDY)
+    assert "Porto" in told.recalled.text
+    monkeypatch.setattr(llm, "chat", fails)
+    with pytest.raises(TenfoldError):
+        chat(llm, memory, asked, MemoryUse(form=form), GREEDY)
+    assert [e.text for e in memory.history()] == ["My city is Porto."]
+
+
+def test_what_is_erased_while_the_answer_is_made_is_not_written_again(memory: Memory) -> None:
+    told = memory.add("My city is Porto.")
+    found = Recalled("Porto", (told.id,), 1, recall_of("Porto", [told.id]))
+    use = MemoryUse()
+    new = turns([Message("user", "What is my city?")], use)
+    memory.erase(Selection(ids=(told.id,)))
+    remember(memory, new, "I do not say.", use, found)
+    assert [e.text for e in memory.history()] == ["What is my city?", "I do not say."]
+
+
+def test_a_request_sent_again_with_its_key_is_remembered_once_whatever_it_was_told(
+    memory: Memory,
+) -> None:
+    told = memory.add("My city is Porto.")
+    use = MemoryUse(key="r1")
+    new = turns([Message("user", "What is my city?")], use)
+    kept = []
+    for text in ("Porto", "Porto, and more"):
+        found = Recalled(text, (told.id,), 1, recall_of(text, [told.id]))
+        kept.append([e.text for e in remember(memory, new, "Porto it is.", use, found)])
+    assert kept[0] == kept[1] == ["What is my city?", "Porto it is."]
+    assert len(list(memory.history())) == 4
 
 
 def test_what_is_recalled_goes_into_the_system_message_that_is_there() -> None:

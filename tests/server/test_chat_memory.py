@@ -245,6 +245,45 @@ async def test_a_request_sent_again_with_its_key_is_remembered_once(
     assert "error" not in report
 
 
+@pytest.mark.parametrize("form", ["turns", "facts"])
+async def test_a_key_names_the_conversation_of_a_request_that_names_none(
+    scripted: Scripted, tmp_path: Path, form: str
+) -> None:
+    memory = {"key": "r1", "form": form}
+    async with chats(scripted, tmp_path) as chat:
+        first = await chat.say("My city is Porto.", memory)
+        again = await chat.say("My city is Porto.", memory)
+        other = await chat.say("My city is Porto.", {"key": "r2", "form": form})
+        kept = await chat.log()
+    assert "error" not in again["memory"]
+    assert again["memory"]["remembered"] == first["memory"]["remembered"]
+    assert again["memory"]["conversation"] == first["memory"]["conversation"]
+    assert other["memory"]["conversation"] != first["memory"]["conversation"]
+    assert len(kept) == 4
+
+
+async def test_a_recall_is_written_with_the_turns_it_was_for_and_otherwise_not_at_all(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    async def recalls() -> int:
+        listed = (await chat.http.get(EVENTS)).json()["data"]
+        return sum(e["kind"] == "recall" for e in listed)
+
+    script = Script()
+    async with chats(scripted, tmp_path, script) as chat:
+        await chat.say("I live in Porto.", {})
+        said = await chat.say("Where do I live?", {"remember": False})
+        assert said["memory"]["recalled"]
+        assert await recalls() == 0
+        script.fail_after = 2
+        assert "error" in await chat.say("Where do I live?", {})
+        assert await recalls() == 0
+        script.fail_after = None
+        said = await chat.say("Where do I live?", {})
+        assert len(said["memory"]["remembered"]) == 2
+        assert await recalls() == 1
+
+
 async def test_a_key_of_other_turns_is_reported_and_the_answer_is_given(
     scripted: Scripted, tmp_path: Path
 ) -> None:

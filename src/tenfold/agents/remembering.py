@@ -26,7 +26,7 @@ from tenfold.errors import InvalidRequest
 from tenfold.memory.derive.facts import Fact
 from tenfold.memory.derive.grammar import RULES
 from tenfold.memory.events import PRIVATE, Event, Kind, NewEvent, Scope
-from tenfold.memory.memory import Memory
+from tenfold.memory.memory import Memory, recall_of
 from tenfold.rewards.facts import GUEST
 from tenfold.types import Completion, Message, SamplingParams, as_messages
 
@@ -70,11 +70,15 @@ class MemoryUse:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """Text for a prompt, and the events it came from; of turns, [n] cites `events[n - 1]`."""
+    """Text for a prompt, and the events it came from; of turns, [n] cites `events[n - 1]`.
+
+    `kept` is how the log will have it: `remember` writes it with the turns that it was told for.
+    """
 
     text: str = ""
     events: tuple[str, ...] = ()
     tokens: int = 0
+    kept: NewEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def chat(
         free = room(front.context_length, prompt, params.max_tokens, use)
         found = recalled(memory, given, use, free, front.model.tokenizer)
     answer = llm.chat(informed(given, found), params, **options)
-    kept = remember(memory, new, answer.text, use) if use.remember else []
+    kept = remember(memory, new, answer.text, use, found) if use.remember else []
     return Told(answer, found, tuple(e.id for e in kept))
 
 
@@ -126,7 +130,8 @@ def recalled(
 ) -> Recalled:
     """What answers the last user turn, in at most `budget` tokens.
 
-    What the messages say already is left out. It is logged as a recall, as `Memory.recall` does.
+    What the messages say already is left out. Nothing is written: `remember` does, so that a chat
+    that failed, or is not to be remembered, leaves no trace.
     """
     asked = next((m.content for m in reversed(messages) if m.role == "user"), None)
     if not asked or not asked.strip() or budget <= 0:
@@ -140,8 +145,11 @@ def recalled(
         found = _facts(memory, messages, budget, count)
     else:
         seen = frozenset(m.content for m in messages if m.content)
-        packed = memory.recall(asked, budget, count, seen=seen)
-        found = Recalled(packed.text, tuple(packed.citations.values()), packed.tokens)
+        packed = memory.recall(asked, budget, count, seen=seen, keep=False)
+        if not packed.citations:
+            return NOTHING
+        kept = recall_of(packed.text, packed.sources)
+        found = Recalled(packed.text, tuple(packed.citations.values()), packed.tokens, kept)
     return replace(found, text=spell(found.text))
 
 
@@ -176,8 +184,7 @@ def _facts(
     if not chosen:
         return NOTHING
     sources = tuple(dict.fromkeys(e for f in chosen for e in f.events))
-    memory.add(text, role="memory", kind=Kind.RECALL, sources=sources)
-    return Recalled(text, sources, tokens)
+    return Recalled(text, sources, tokens, recall_of(text, sources))
 
 
 def tellable(fact: Fact) -> bool:
@@ -222,24 +229,33 @@ def turns(messages: Sequence[Message], use: MemoryUse) -> list[NewEvent]:
 
 
 def remember(
-    memory: Memory, new: Sequence[NewEvent], answer: str | None, use: MemoryUse
+    memory: Memory,
+    new: Sequence[NewEvent],
+    answer: str | None,
+    use: MemoryUse,
+    found: Recalled = NOTHING,
 ) -> list[Event]:
-    """Remembers turns and the answer to them in one transaction; on disk when it returns.
+    """Remembers turns, the answer to them and, for the record, what was recalled for it.
 
-    With a key that was used before for the same turns, what was remembered then is returned: the
-    first answer stands. Raises InvalidRequest where the key was used for other turns.
+    In one transaction; on disk when it returns. The turns and the answer are returned. With a key
+    that was used before for the same turns, what was remembered then is: the first answer stands.
+    Raises InvalidRequest where the key was used for other turns.
     """
-    events = list(new)
+    said = list(new)
     if answer and answer.strip():
-        events.append(_event(Message("assistant", answer), use, len(new)))
-    if not events:
+        said.append(_event(Message("assistant", answer), use, len(new)))
+    if not said:
         return []
-    try:
-        return memory.add_all(events)
-    except InvalidRequest as e:
-        if e.param != "key" or len(events) == len(new):
-            raise
-    return memory.add_all(new)  # the answers differ; that the turns do not is seen here
+    recall = [replace(found.kept, key=f"{use.key}:told" if use.key else "")] if found.kept else []
+    # Sent again, what was told and answered may differ; what was told may be erased by now.
+    tries = [[*said, *recall], said, list(new)]
+    for events in tries[:-1]:
+        try:
+            return memory.add_all(events)[: len(said)]
+        except InvalidRequest as e:
+            if e.param not in ("key", "sources"):
+                raise
+    return memory.add_all(tries[-1])
 
 
 def _event(message: Message, use: MemoryUse, number: int) -> NewEvent:

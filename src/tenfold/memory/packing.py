@@ -28,7 +28,8 @@ _MARK = re.compile(r"<(\s*/?\s*memory\s*)>", re.IGNORECASE)
 class Packed:
     """The text, the event of each citation, and how much of the budget it takes.
 
-    `left_out` did not fit, best first; `repeated` say what a better one says already.
+    `left_out` did not fit, best first; `repeated` say what a better one says already. `sources`,
+    which a recall sets, are the events cited and all others of the summaries that are quoted.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Packed:
     tokens: int
     left_out: tuple[str, ...]
     repeated: tuple[str, ...]
+    sources: tuple[str, ...] = ()
 
 
 def pack(events: Sequence[Event], budget: int, count: Callable[[str], int]) -> Packed:

@@ -47,7 +47,8 @@ class ChatMemory:
         cls, ctx: Context, plan: Plan, wanted: Wanted | None, http: HttpRequest, identity: str
     ) -> ChatMemory | None:
         """None where the request asks for no memory. Raises Refusal and InvalidRequest for what
-        cannot work; `identity` names the conversation of a request that names none."""
+        cannot work; a request that names no conversation is one of its own, by its key or, where it
+        has none, by its `identity`: sent again with its key it is the same."""
         if wanted is None:
             return None
         if ctx.memories is None or ctx.settings.memory is None:
@@ -69,11 +70,13 @@ class ChatMemory:
                 param="memory.remember",
                 hint="ask for one answer, or set it to false",
             )
+        key = clean_name(wanted.key, "memory.key")
+        own = f"request:{key}" if key else identity
         use = MemoryUse(
             recall=wanted.recall,
             remember=wanted.remember,
-            conversation=clean_name(wanted.conversation or identity, "memory.conversation"),
-            key=clean_name(wanted.key, "memory.key"),
+            conversation=clean_name(wanted.conversation, "memory.conversation") or own,
+            key=key,
             budget=wanted.budget,
             form=wanted.form,
         )
@@ -106,11 +109,11 @@ class ChatMemory:
         )
         if not self._use.remember:
             return report
-        new, use = self._new, self._use
+        new, use, found = self._new, self._use, self._recalled
         try:
             events = await self._memories.run(
                 self._owner,
-                lambda memory: remembering.remember(memory, new, answer, use),
+                lambda memory: remembering.remember(memory, new, answer, use, found),
                 self._ctx.settings.grace_s,
             )
         except (TenfoldError, OSError) as error:
