@@ -14,7 +14,7 @@ from tenfold.memory.features import FEATURES
 from tenfold.memory.learning import KIND, Learner, feedback
 from tenfold.memory.query import read_query
 from tenfold.memory.retrieval import Fixed, Weighted, rank
-from tenfold.memory.store import MemoryStore, Selection, Tenant
+from tenfold.memory.store import Derived, MemoryStore, Selection, Tenant
 
 TOPICS = [f"topic{i:02d}" for i in range(60)]
 
@@ -156,6 +156,40 @@ def test_weights_taken_back_stay_away_until_there_is_more_feedback(tenant: Tenan
     give(tenant, "bob", TOPICS[50:])
     assert learner.learn().promoted
     assert learner.ranker() != learnt
+
+
+def test_weights_taken_back_stay_away_after_an_erasure(tenant: Tenant) -> None:
+    give(tenant, "bob", TOPICS[:50])
+    learner = Learner(tenant, "bob", no_vector)
+    assert learner.learn().promoted
+    learner.roll_back()
+    for topic in (TOPICS[3], TOPICS[49]):
+        tenant.erase(Selection(conversation=topic))
+        assert learner.ranker() == Fixed()
+        assert learner.learn().why == "no feedback since the last time"
+    give(tenant, "bob", TOPICS[50:])
+    assert learner.learn().promoted
+
+
+def test_weights_fall_back_to_those_that_saw_nothing_of_what_was_erased(tenant: Tenant) -> None:
+    learner, ranked = Learner(tenant, "bob", no_vector), []
+    for start in (0, 30):
+        give(tenant, "bob", TOPICS[start : start + 30])
+        if start:  # the second lesson is as good as the first: let it pass
+            rows = learner._rows()
+            lineage = {i for e in learner._feedback() for i in (e.id, *e.sources)}
+            value = {**rows[0].value, "long": 9.0, "number": 2.0, "last": 1e6}
+            tenant.put([Derived(KIND, learning.DERIVER, tuple(sorted(lineage)), value)])
+        else:
+            assert learner.learn().promoted
+        ranked.append(learner.ranker())
+    assert [r.name for r in ranked] == ["learnt-1", "learnt-2"]
+    tenant.erase(Selection(conversation=TOPICS[40]))
+    assert learner.ranker() == ranked[0]
+    tenant.erase(Selection(conversation=TOPICS[10]))
+    assert learner.ranker() == Fixed()
+    again = learner.learn()
+    assert (again.promoted, again.feedback) == (True, 58)
 
 
 def test_weights_that_lose_on_later_feedback_are_taken_back(tenant: Tenant) -> None:

@@ -85,6 +85,9 @@ def test_an_erased_event_takes_its_feedback_and_what_it_taught_is_learnt_anew(ad
     ada.erase(Selection(ids=(shown.id,)))
     assert ada.get(given[0].id) == []
     assert ada.tenant.verify_erasure([shown.id, given[0].id]) == []
+    assert list(ada.tenant.member("ada").derived("weights")) == []  # nothing is learnt meanwhile
+    assert first(ada, TOPICS[-1]) != asks(TOPICS[-1])
+    assert ada.learn().promoted
     (row,) = ada.tenant.member("ada").derived("weights")
     assert {shown.id, given[0].id}.isdisjoint(row.events)
     assert first(ada, TOPICS[-1]) == asks(TOPICS[-1])
@@ -100,6 +103,37 @@ def test_an_erasure_elsewhere_ends_what_was_learnt_at_once(ada: Memory, tmp_path
     assert ada.learn().feedback == 29
     assert first(ada, TOPICS[-1]) == asks(TOPICS[-1])
     elsewhere.close()
+
+
+def test_an_erasure_under_another_embedder_learns_nothing_and_the_right_one_learns_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons: list[int] = []
+
+    def lesson(shown: list[learning.Shown], current: object) -> object:
+        lessons.append(len(shown))
+        return learning.Learnt(bool(shown), len(shown), "taken for granted"), {"lexical": 1.0}
+
+    monkeypatch.setattr(learning, "lesson", lesson)
+    memory = Memory.open(tmp_path, member="ada", embedder="words")
+    events = [memory.add(f"The boat number {n} is painted.") for n in range(6)]
+    for event in events[:4]:
+        memory.feedback("boat", [event.id, events[5].id], [event.id])
+    assert memory.learn().promoted
+    memory.close()
+    plain = opened(tmp_path)  # as `tenfold memory erase` opens it
+    plain.erase(Selection(ids=(events[1].id,)))
+    assert (plain.ranks(), lessons) == ("locomo", [4])
+    assert list(plain.tenant.member("ada").derived("weights")) == []
+    plain.close()
+    memory = Memory.open(tmp_path, member="ada", embedder="words")
+    assert memory.ranks() == "locomo"
+    assert memory.learn().promoted
+    assert (memory.ranks(), lessons) == ("learnt-1", [4, 3])
+    memory.unlearn()
+    memory.erase(Selection(ids=(events[2].id,)))
+    assert (memory.learn().promoted, memory.ranks(), lessons) == (False, "locomo", [4, 3])
+    memory.close()
 
 
 def test_feedback_names_what_was_shown_and_readable(ada: Memory) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from tenfold.memory import learning
+from tenfold.memory.events import SHARED
 from tenfold.memory.memory import Memory
 from tenfold.memory.retention import Retention, set_policy
+from tenfold.memory.store import Selection
 from tenfold.server.memories import Memories
 from tenfold.server.settings import MemorySettings, Owner
 
@@ -106,6 +109,35 @@ async def test_policies_are_shown_and_upkeep_applies_them(
                 break
             await asyncio.sleep(0.05)
         assert left == list(FENCE[-2:])
+
+
+def test_upkeep_learns_anew_after_another_s_erasure_and_rests_where_nothing_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons: list[int] = []
+
+    def lesson(shown: list[learning.Shown], current: object) -> object:
+        lessons.append(len(shown))
+        return learning.Learnt(bool(shown), len(shown), "taken for granted"), {"lexical": 1.0}
+
+    monkeypatch.setattr(learning, "lesson", lesson)
+    ada, bob = Owner("default", "ada"), Owner("default", "bob")
+    memories = Memories(MemorySettings(tmp_path, embedder="words", owner=ada), 4)
+    memory, other = memories._of(ada), memories._of(bob)
+    shared = other.add("The boat is green.", scope=SHARED)
+    own = [memory.add(f"The boat number {n} is painted.") for n in range(3)]
+    for event in own:
+        memory.feedback("boat", [event.id, shared.id], [event.id])
+    memory.feedback("boat", [own[0].id, own[1].id], [own[1].id])
+    memories.tend()
+    memories.tend()
+    assert (memory.ranks(), lessons) == ("learnt-1", [4])
+    other.erase(Selection(ids=(shared.id,)))  # with the feedback on it; the newest stays
+    assert memory.ranks() == "locomo"
+    for _ in range(2):
+        memories.tend()
+        assert (memory.ranks(), lessons) == ("learnt-1", [4, 1])
+    memories.close()
 
 
 async def test_a_long_audit_holds_up_nobody_and_not_the_end(

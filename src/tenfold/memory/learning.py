@@ -2,9 +2,9 @@
 
 Feedback is an event: its text is the query, its sources are the events that were shown, and its
 provenance says which of them were useful. Weights are learnt from a member's own feedback and kept
-as something derived from all these events, so that erasing one of them takes the weights along;
-`learn` makes them anew from what is left. Nobody ranks by weights learnt from what they cannot
-read.
+as something derived from all these events, so that erasing one of them takes the weights along:
+what ranked before ranks at once, and the next `learn` makes them anew from what is left. Nobody
+ranks by weights learnt from what they cannot read.
 
 A gate stands before new weights: every fifth feedback is not learnt from, and the new weights are
 taken only if they rank it better than the current ones, with one-sided 95 % confidence. Weights
@@ -30,6 +30,7 @@ from tenfold.memory.retrieval import Fixed, Ranker, Weighted, candidates
 from tenfold.memory.store import Derived, Selection, Tenant, Vectors
 
 KIND, DERIVER = "weights", "weights/2"
+TAKEN_BACK = "back to the ranking before"  # the event that a member's word against weights is
 USEFUL, WITHIN = "useful", "within"  # provenance of feedback: ID -> useful; the conversation
 FIRST = 10  # useful events should be among the first so many of those shown
 HELD_BACK = 5  # every so many-th feedback is held back for the gate
@@ -144,7 +145,8 @@ class Learner:
             return Learnt(False, len(events), "no feedback since the last time")
         shown = [self.shown(e) for e in events]
         if newest is not None and self._loses(rows, shown):
-            self._take_back(rows, newest, events)
+            # From the same events as the weights: what erases those erases this.
+            self._take_back(rows, newest, events, newest.events)
             return Learnt(False, len(events), "the weights lost on later feedback: taken back")
         current = self._current(rows)
         learnt, weights = lesson(shown, None if current is None else _weighted(current))
@@ -157,12 +159,14 @@ class Learner:
     def roll_back(self) -> Ranker:
         """Goes back to the weights before, or to `base`; returns what ranks then.
 
-        The same feedback does not bring them again: `learn` waits for more.
+        The same feedback does not bring them again: `learn` waits for more, whatever of it is
+        erased meanwhile. That the member said so is an event of its own.
         """
         rows = self._rows()
         if self._current(rows) is None:
             raise InvalidRequest("there are no learnt weights to take back")
-        self._take_back(rows, rows[-1], self._feedback())
+        (said,) = self._member.append([NewEvent(TAKEN_BACK, kind=Kind.FEEDBACK)])
+        self._take_back(rows, rows[-1], self._feedback(), (said.id,))
         return self.ranker()
 
     def _feedback(self) -> list[Event]:
@@ -216,13 +220,17 @@ class Learner:
         """The weights that ranked when these were learnt."""
         return self._current([d for d in rows if _number(d, "number") < _number(row, "number")])
 
-    def _take_back(self, rows: Sequence[Derived], row: Derived, events: Sequence[Event]) -> None:
-        # From the same events as the weights: what erases those erases this, and nothing is left
-        # to be taken back.
+    def _take_back(
+        self,
+        rows: Sequence[Derived],
+        row: Derived,
+        events: Sequence[Event],
+        lineage: tuple[str, ...],
+    ) -> None:
         before = self._before(rows, self._current(rows) or row)
         back_to = 0.0 if before is None else _number(before, "number")
         value = {**self._value(rows, events), "back_to": back_to}
-        self._tenant.put([Derived(KIND, DERIVER, row.events, value)])
+        self._tenant.put([Derived(KIND, DERIVER, lineage, value)])
 
     def _loses(self, rows: Sequence[Derived], shown: Sequence[Shown]) -> bool:
         """Whether the ones before rank the feedback since better, with confidence."""

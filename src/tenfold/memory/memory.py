@@ -26,7 +26,6 @@ from tenfold.memory.derive.summaries import Summary
 from tenfold.memory.deriving import VECTORS, Deriving
 from tenfold.memory.embedding import Embedder, HashedWords, MiniLM, QueryCache
 from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent
-from tenfold.memory.learning import KIND as WEIGHTS
 from tenfold.memory.learning import Learner, Learnt, LearntRankers, feedback
 from tenfold.memory.packing import Packed, pack
 from tenfold.memory.places import open_store
@@ -250,8 +249,9 @@ class Memory:
     def learn(self) -> Learnt:
         """Learns from the member's feedback how to rank, if that proves better; says how it went.
 
-        What is learnt ranks for this member from then on, until feedback that it was learnt from is
-        erased or later feedback speaks against it.
+        What is learnt ranks for this member from then on, until something that it was learnt from
+        is erased or later feedback speaks against it. After an erasure what ranked before ranks at
+        once, and this learns anew from what is left.
         """
         try:
             return self._learner().learn()
@@ -261,7 +261,7 @@ class Memory:
     def unlearn(self) -> str:
         """Goes back to what ranked before; its name. Raises InvalidRequest where there is nothing.
 
-        The same feedback does not bring it again: `learn` waits for more.
+        The same feedback does not bring it again: `learn` waits for more, also after an erasure.
         """
         try:
             return self._learner().roll_back().name
@@ -321,16 +321,15 @@ class Memory:
     def erase(self, selection: Selection, *, all_members: bool = False) -> Receipt:
         """Erases own events and those about oneself, with all that came from them, for good.
 
-        With `all_members` what is selected of everybody, as the tenant may. Summaries and learnt
-        weights of this member that went along are made again from what is left; those of others
-        when they next consolidate and learn.
+        With `all_members` what is selected of everybody, as the tenant may. Summaries of this
+        member that went along are made again from what is left, those of others when they next
+        consolidate. Learnt weights that saw any of it no longer rank; `learn` learns them anew.
         """
         with self._mending():
             return self.tenant.erase(selection) if all_members else self._member.erase(selection)
 
     @contextmanager
     def _mending(self) -> Iterator[None]:
-        learnt = bool(list(self._member.derived(WEIGHTS)))
         sums = list(self._member.derived(SUMMARY))
         try:
             yield
@@ -338,8 +337,6 @@ class Memory:
             left = {row.events for row in self._member.derived(SUMMARY)} if sums else set()
             lost = [row for row in sums if row.events not in left]
             consolidation.remake(self.tenant, self._member, lost)
-            if learnt and not list(self._member.derived(WEIGHTS)):
-                self.learn()
 
     def retain(self, *, dry_run: bool = False) -> Retained:
         """Erases what the tenant's retention policies want erased, of all members; see `retention`.

@@ -52,7 +52,9 @@ class Memories:
         self._stopping = threading.Event()
         self._every = settings.upkeep_s
         self._seen: set[Owner] = set()  # whose feedback is learnt from
-        self._learnt: dict[Owner, str] = {}  # up to which feedback that was tried
+        # Up to which feedback that was tried, and at which epoch: an erasure, whoever's it is, may
+        # have taken weights along, which are learnt anew from what is left.
+        self._learnt: dict[Owner, tuple[str, int]] = {}
         self._deriving: set[str] = set()  # tenants with a slice of work in the queue
         self._of(settings.owner)
         threading.Thread(target=self._tend, name="tenfold-memory-upkeep", daemon=True).start()
@@ -121,9 +123,10 @@ class Memories:
 
     def _learn(self, owner: Owner, memory: Memory) -> None:
         given = Selection(author=owner.member, kinds=(Kind.FEEDBACK,))
+        epoch = memory.tenant.epoch()
         newest = next(memory.history(given, 1), None)
-        if newest is not None and self._learnt.get(owner) != newest.id:
-            self._learnt[owner] = newest.id
+        if newest is not None and self._learnt.get(owner) != (newest.id, epoch):
+            self._learnt[owner] = newest.id, epoch
             if (learnt := memory.learn()).promoted:
                 log.info("tenant %r: a member's ranking is %s", owner.tenant, learnt.why)
 
