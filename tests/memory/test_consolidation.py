@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold.errors import InvalidRequest
-from tenfold.memory.consolidation import at_rest, collapsed, condensed
+from tenfold.memory.consolidation import TOLD, at_rest, collapsed, condensed
 from tenfold.memory.derive.duplicates import clusters_of
 from tenfold.memory.derive.summaries import row_of
 from tenfold.memory.events import SHARED, Event, Kind, NewEvent
@@ -47,7 +47,7 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def test_a_summary_takes_the_place_of_the_turns_it_covers_and_they_stay(ada: Memory) -> None:
+def test_a_summary_takes_the_place_of_the_turns_it_quotes_and_they_stay(ada: Memory) -> None:
     before = ada.search("green paint for the garden fence", 5)
     assert all(hit.summary is None for hit in before)
     (summary,) = ada.consolidate("fence")
@@ -58,10 +58,34 @@ def test_a_summary_takes_the_place_of_the_turns_it_covers_and_they_stay(ada: Mem
     assert [hit.summary for hit in hits if hit.summary] == [summary]
     assert hits[0].event == before[0].event  # it stands where the best of its events stood
     assert hits[0].parts == before[0].parts
-    assert not {h.event.id for h in hits[1:]} & set(summary.events)
+    assert len(hits) == 5  # the places that came free are filled again
+    assert not {h.event.id for h in hits[1:]} & {ulid for ulid, _ in summary.said}
+    assert {h.event.id for h in before} <= {h.event.id for h in hits} | {i for i, _ in summary.said}
     verbatim = ada.search("green paint for the garden fence", 5, verbatim=True)
     assert [hit.event for hit in verbatim] == [hit.event for hit in before]
     assert [e.text for e in ada.history(Selection(conversation="fence"))] == list(FENCE)
+
+
+def test_details_that_a_summary_leaves_out_are_found_as_before(tmp_path: Path) -> None:
+    ada = Memory.open(tmp_path, member="ada", embedder="words")
+    colours = ("red", "green", "blue")
+    said = [
+        f"The fence needs plank number {n} painted in {colours[n % 3]} before the summer ends."
+        for n in range(40)
+    ]
+    ada.add_all([NewEvent(text, conversation="fence") for text in said])
+    before = ada.search("which planks are red?", 5)
+    (summary,) = ada.consolidate("fence")
+    assert len(summary.said) < 40
+    after = ada.search("which planks are red?", 5)
+    assert len(after) == 5
+    told = ada.recall("which planks are red?", 400, words, k=5)
+    quoted = {text for hit in after if hit.summary for _, text in hit.summary.said}
+    for hit in before:
+        assert "red" in hit.event.text
+        assert hit.event.text in {h.event.text for h in after} | quoted
+        assert hit.event.id in told.citations.values()
+    ada.close()
 
 
 def test_one_event_that_is_found_alone_says_itself(ada: Memory) -> None:
@@ -76,11 +100,12 @@ def test_a_prompt_is_told_the_sentences_with_their_events(ada: Memory) -> None:
     for ulid, sentence in summary.said:
         assert sentence in packed.text
         assert ulid in packed.citations.values()
-    assert FENCE[4] not in packed.text
+    assert len(packed.citations) == len(set(packed.citations.values())) == len(summary.said) + 3
     (recalled,) = ada.history(Selection(kinds=(Kind.RECALL,)))
     assert set(summary.events) <= set(recalled.sources)  # it was made of all of them
-    whole = ada.recall("green paint for the garden fence", 400, words, k=4, verbatim=True)
-    assert len(set(whole.citations.values()) & set(summary.events)) > len(summary.said)
+    best = ada.search("green paint for the garden fence", 1)[0].event
+    small = ada.recall("green paint for the garden fence", 36, words, k=4)
+    assert best.id in small.citations.values()  # what was found, before the rest of the summary
 
 
 def test_an_erasure_takes_the_summary_and_what_is_left_is_summed_up_anew(ada: Memory) -> None:
@@ -217,8 +242,10 @@ def test_every_hit_is_shown_or_named_by_one_that_says_the_same(texts: list[str])
     assert {frozenset((h.event.id, *h.repeats)) for h in kept} == clusters
 
 
-def row(*events: Event) -> Derived:
-    return row_of(events, "…", "summaries/2")
+def row(events: Iterable[Event], said: Iterable[Event]) -> Derived:
+    quoted = list(said)
+    text = "\n".join(e.text for e in quoted)
+    return row_of(list(events), text, "summaries/2", [e.id for e in quoted])
 
 
 TOPICS = ("boats", "kettles", "trains", "gardens", "letters", "winters", "dishes", "bridges")
@@ -228,29 +255,57 @@ def talk() -> list[Event]:
     return [event(f"Something about {topic} was said.", i) for i, topic in enumerate(TOPICS, 1)]
 
 
-def test_a_summary_stands_where_the_best_of_its_events_stood() -> None:
+def test_a_summary_stands_where_the_best_of_what_it_quotes_stood() -> None:
     x, a, y, b, z, c, *_ = talk()
-    found = condensed(hits_of(x, a, y, b, z), 5, [row(a, b, c)])
-    assert [h.event for h in found] == [x, a, y, z]
-    assert [h.summary is not None for h in found] == [False, True, False, False]
-    assert [h.score for h in found] == [10.0, 9.0, 8.0, 6.0]
+    found = condensed(hits_of(x, a, y, b, z, c), 5, [row([a, b, c, z], [a, b])])
+    assert [h.event for h in found] == [x, a, y, z, c]  # z matched and is not quoted, c moves up
+    assert [h.summary is not None for h in found] == [False, True, False, False, False]
+    assert [h.score for h in found] == [10.0, 9.0, 8.0, 6.0, 5.0]
+
+
+def test_a_turn_of_which_only_a_part_is_quoted_stays() -> None:
+    a, b, c, *_ = talk()
+    long = event("Something about barns was said. They are red.", 9)
+    part = row_of([a, b, long], f"{a.text}\n{b.text}\nThey are red.", "summaries/2",
+                  [a.id, b.id, long.id])  # fmt: skip
+    found = condensed(hits_of(long, a, b, c), 3, [part])
+    assert [(h.event, h.summary is None) for h in found] == [(long, True), (a, False), (c, True)]
+
+
+def test_a_summary_in_its_own_words_costs_the_last_of_its_turns_a_place() -> None:
+    a, b, c, d, *_ = talk()
+    told = row_of([a, b, c], "All was said.", TOLD)
+    found = condensed(hits_of(a, b, d, c), 3, [told])
+    assert [(h.event, h.summary is None) for h in found] == [(a, True), (b, False), (d, True)]
+    assert condensed(hits_of(a, d, b), 2, [told]) == hits_of(a, d)
 
 
 def test_a_summary_that_one_of_the_first_calls_for_does_not_take_over() -> None:
     a, b, c, d, *_ = talk()
-    found = condensed(hits_of(a, b, c, d), 2, [row(a, d)])
+    found = condensed(hits_of(a, b, c, d), 2, [row([a, d], [a, d])])
     assert [(h.event, h.summary) for h in found] == [(a, None), (b, None)]
 
 
-@given(st.permutations(range(8)), st.lists(st.sets(st.integers(0, 7), min_size=1)))
-@settings(deadline=None, max_examples=50)
-def test_no_found_event_is_lost(order: list[int], groups: list[set[int]]) -> None:
+@given(
+    st.permutations(range(8)),
+    st.lists(st.tuples(st.sets(st.integers(0, 7), min_size=1), st.sets(st.integers(0, 7)))),
+    st.integers(1, 8),
+)
+@settings(deadline=None, max_examples=100)
+def test_what_was_found_is_shown_or_quoted(
+    order: list[int], groups: list[tuple[set[int], set[int]]], k: int
+) -> None:
     events = talk()
     ranked = [events[i] for i in order]
-    rows = [row(*(events[i] for i in sorted(group))) for group in groups]
-    found = condensed(hits_of(*ranked), 8, rows)
+    rows = [
+        row([events[i] for i in sorted(group)], [events[i] for i in sorted(group & said)])
+        for group, said in groups
+        if group & said
+    ]
+    found = condensed(hits_of(*ranked), k, rows)
     alone = [h.event.id for h in found if h.summary is None]
-    covered = {e for h in found if h.summary for e in h.summary.events}
+    quoted = {e for h in found if h.summary for e, _ in h.summary.said}
     assert len(set(alone)) == len(alone)
-    assert {e.id for e in events} <= set(alone) | covered
+    assert {e.id for e in ranked[:k]} <= set(alone) | quoted
+    assert len(found) == k or {e.id for e in events} <= set(alone) | quoted
     assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)

@@ -1,8 +1,9 @@
 """Consolidating: summaries take over in what is recalled, the events themselves stay.
 
 A conversation that has come to rest is summed up, its own audience at a time. From then on search
-and recall show the summary where several of its events would stand; each event is still there for
-whoever asks for it. When one of the events is erased the summary goes in the same transaction, and
+and recall show the summary where several of the events that it quotes would stand; each event is
+still there for whoever asks for it, and what was found and is not in the summary speaks for itself.
+When one of the events is erased the summary goes in the same transaction, and
 what is left is summed up anew.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -31,7 +32,7 @@ from tenfold.memory.retrieval import Hit
 from tenfold.memory.store import Derived, Member, Selection, Tenant
 
 TOLD = "told-summaries/1"  # by a function of the caller's, such as a language model
-SPARE = 16  # hits beyond those asked for, from which places are filled that come free
+SPARE = 100  # hits beyond those asked for, from which places are filled that come free
 _WORD = re.compile(r"\w+")
 
 Summarise = Callable[[Sequence[Event]], str]  # events of one conversation and audience, in order
@@ -105,13 +106,15 @@ def may_stand_in(selection: Selection) -> bool:
 def condensed(hits: Sequence[Hit], k: int, summaries: Iterable[Derived]) -> list[Hit]:
     """The `k` best places: restatements in one, and summaries in the place of their events.
 
-    A summary that fewer than two of the first k hits call for does not take over: a single event
-    says better what it says. One event of several summaries goes to the one that most hits call
-    for.
+    A summary takes the place of events whose whole text it quotes, where it quotes two or more of
+    the first k hits: a detail that it leaves out is found as before, and a single event says better
+    what it says. One in words of its own quotes nothing. It takes the place of the last of its
+    events among the first k, where there are two or more. An event of several summaries goes to the
+    one that most hits call for.
     """
     rows = list(summaries)
     distinct = collapsed(hits, 0 if rows else k)
-    stands = _standing([hit.event.id for hit in distinct[:k]], rows)
+    stands = _standing(distinct, k, rows)
     places: dict[str, Hit] = {}
     for hit in distinct:
         row = stands.get(hit.event.id)
@@ -124,19 +127,29 @@ def condensed(hits: Sequence[Hit], k: int, summaries: Iterable[Derived]) -> list
     return list(places.values())
 
 
-def _standing(first: Collection[str], summaries: Sequence[Derived]) -> dict[str, Derived]:
-    """For each event the summary that takes its place."""
-    calls = {row.events: len(set(first).intersection(row.events)) for row in summaries}
+def _standing(hits: Sequence[Hit], k: int, rows: Sequence[Derived]) -> dict[str, Derived]:
+    """For each event that is found the summary that takes its place."""
+    replaced = [(row, _replaced(hits, k, summary_of(row))) for row in rows]
+    first = {hit.event.id for hit in hits[:k]}
     stands: dict[str, Derived] = {}
-    for row in sorted(summaries, key=lambda row: -calls[row.events]):
-        if calls[row.events] > 1:
-            for event in row.events:
-                stands.setdefault(event, row)
-    counts: dict[tuple[str, ...], int] = defaultdict(int)
-    for event in first:
-        if event in stands:
-            counts[stands[event].events] += 1
-    return {event: row for event, row in stands.items() if counts[row.events] > 1}
+    for row, events in sorted(replaced, key=lambda pair: -len(first.intersection(pair[1]))):
+        free = [event for event in events if event not in stands]
+        if (row.deriver == TOLD and free) or len(first.intersection(free)) > 1:
+            stands |= dict.fromkeys(free, row)
+    return stands
+
+
+def _replaced(hits: Sequence[Hit], k: int, summary: Summary) -> list[str]:
+    """The found events that a summary may take the place of."""
+    if not summary.said:
+        called = [hit.event.id for hit in hits[:k] if hit.event.id in summary.events]
+        return called[-1:] if len(called) > 1 else []
+    taken: dict[str, list[str]] = defaultdict(list)
+    for ulid, sentence in summary.said:
+        taken[ulid].append(sentence)
+    return [
+        h.event.id for h in hits if " ".join(taken[h.event.id]) == " ".join(h.event.text.split())
+    ]
 
 
 def collapsed(hits: Sequence[Hit], most: int = 0) -> list[Hit]:
@@ -185,16 +198,19 @@ def quoted(hits: Sequence[Hit], read: Callable[..., Sequence[Event]]) -> list[Ev
     reads events by their ids.
     """
     told: list[Event] = []
+    whole = {hit.event.id for hit in hits if hit.summary is None}
     for hit in hits:
         if hit.summary is None:
             told.append(hit.event)
         elif not hit.summary.said:
             told.append(replace(hit.event, text=hit.summary.text, role="summary"))
-        else:
-            parts: dict[str, list[str]] = defaultdict(list)
+        else:  # the one that was found comes first, for a prompt may have room for no more
+            parts: dict[str, list[str]] = {hit.event.id: []}
             for ulid, sentence in hit.summary.said:
-                parts[ulid].append(sentence)
-            told += [replace(e, text=" … ".join(parts[e.id])) for e in read(*parts)]
+                if ulid not in whole:
+                    parts.setdefault(ulid, []).append(sentence)
+            events = sorted(read(*parts), key=lambda e: e.id != hit.event.id)
+            told += [replace(e, text=" … ".join(parts[e.id])) for e in events]
     return told
 
 

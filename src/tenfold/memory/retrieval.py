@@ -41,8 +41,9 @@ NEIGHBOURS = 0.3  # what a lexical match lends to the events before and after it
 class Hit:
     """An event with its score, which is the sum of `parts` (what each reason contributed).
 
-    `repeats` are events that say the same again. With a `summary` it stands for all events of that;
-    `event` is the best of them.
+    `repeats` are events that say the same again. With a `summary` it stands for those of the events
+    found that the summary quotes in full, `event` is the best of them; a summary in words of its
+    own takes the place of `event` alone.
     """
 
     event: Event
