@@ -427,6 +427,72 @@ def test_a_history_is_imported_with_its_versions_and_without_what_was_deleted(me
     assert [e.text for e in me.history()] == ["I like marzipan", "I like nougat"]
 
 
+def current(memory, **more):
+    (item,) = memory.get_all(filters={"user_id": "ada"}, **more)["results"]
+    return item
+
+
+def test_what_mem0_has_now_is_current_whatever_was_and_an_old_dump_changes_nothing(
+    memory, tmp_path
+):
+    plain = Plain(memory.memory.tenant, "me", embedder=HashedWords())
+    dumps = []
+    for n, text in enumerate(["I live in Porto", "I live in Lyon", "I live in Porto"]):
+        item = as_mem0_has_it(text, n, user_id="ada") | {"id": "one"}
+        dumps.append(dump(tmp_path, [item], f"{n}.json"))
+        assert len(load(plain, dumps[-1])) == 1
+        assert current(memory)["memory"] == text
+    assert [load(plain, file) for file in dumps] == [[], [], []]
+    memory.update(current(memory)["id"], "I live in Faro")  # said after all of the dumps
+    assert [load(plain, file) for file in dumps] == [[], [], []]
+    assert current(memory)["memory"] == "I live in Faro"
+
+
+def test_a_changed_expiry_is_imported_and_ids_in_metadata_are_no_change(memory, tmp_path):
+    plain = Plain(memory.memory.tenant, "me", embedder=HashedWords())
+    item = as_mem0_has_it("My visa", user_id="ada", metadata={"actor_id": "x", "k": 1})
+    assert [len(load(plain, dump(tmp_path, [item]))) for _ in range(2)] == [1, 0]
+    item |= {"expiration_date": "2026-05-05"}
+    assert [len(load(plain, dump(tmp_path, [item]))) for _ in range(2)] == [1, 0]
+    assert current(memory, show_expired=True)["expiration_date"] == "2026-05-05"
+
+
+def test_a_history_after_a_dump_takes_nothing_away_that_only_the_dump_knows(memory, tmp_path):
+    ada = Plain(memory.memory.tenant, "user:ada", embedder=HashedWords())
+    day = "2026-05-0{}T10:00:00+00:00".format
+    item = as_mem0_has_it("I live in Lyon", user_id="ada", run_id="r", metadata={"k": 1})
+    load(ada, dump(tmp_path, [item | {"updated_at": day(2)}]))
+    was = item["id"]
+    history_db(
+        tmp_path,
+        [
+            ("1", was, None, "I live in Porto", "ADD", day(1), None, 0, None, "user"),
+            ("2", was, "x", "I live in Lyon", "UPDATE", day(1), day(2), 0, None, "user"),
+            ("3", was, "x", "I live in Faro", "UPDATE", day(1), day(3), 0, None, "user"),
+        ],
+    )  # fmt: skip
+    assert [e.text for e in load(ada, tmp_path)] == ["I live in Faro"]
+    now = current(memory)
+    assert (now["memory"], now["run_id"], now["metadata"]) == ("I live in Faro", "r", {"k": 1})
+    assert load(ada, tmp_path) == []
+
+
+def test_an_import_that_cannot_be_whole_writes_nothing_and_names_the_memory(memory, tmp_path):
+    plain = Plain(memory.memory.tenant, "user:ada", embedder=None)
+    rows = [
+        ("1", "m1", None, "short", "ADD", "2026-05-01T10:00:00+00:00", None, 0, None, "user"),
+        ("2", "m1", "", "x" * 40_000, "UPDATE", "2026-05-01T10:00:00+00:00", None, 0, None, "user"),
+    ]
+    later = as_mem0_has_it("x", user_id="bob") | {"updated_at": "2036-01-01T00:00:00+00:00"}
+    for file, name in (
+        (history_db(tmp_path, rows), "m1"),
+        (dump(tmp_path, [as_mem0_has_it("y", 1, user_id="ada"), later]), later["id"]),
+    ):
+        with pytest.raises(Mem0Error, match=f"memory {name}: "):
+            load(plain, file)
+    assert plain.status().events == 0
+
+
 def test_the_command_imports_a_dump(tmp_path, capsys):
     file = dump(tmp_path, [as_mem0_has_it("I like marzipan", user_id="ada")])
     place = ["--folder", str(tmp_path / "m"), "--tenant", "mem0"]

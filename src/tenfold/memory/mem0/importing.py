@@ -17,9 +17,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tenfold.errors import InvalidRequest
 from tenfold.memory.events import Event, NewEvent
 from tenfold.memory.mem0.filters import Mem0Error
-from tenfold.memory.mem0.items import ACTOR, FIRST, IDS, OWNERS, Scoped, about, scoped
+from tenfold.memory.mem0.items import (
+    ACTOR,
+    EXPIRES,
+    FIRST,
+    IDS,
+    METADATA,
+    OWNERS,
+    Scoped,
+    about,
+    scoped,
+)
 from tenfold.memory.memory import Memory
 from tenfold.memory.versions import Versions, from_provenance
 
@@ -31,7 +42,10 @@ HOW_TO_DUMP = 'json.dump(memory.get_all(filters={"user_id": "ada"}, top_k=1_000_
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One version of a memory of mem0's; `scope` is None where nothing says whose it is."""
+    """One version of a memory of mem0's; `scope` is None where nothing says whose it is.
+
+    A `whole` one says of metadata and expiry that there is none, where it has none.
+    """
 
     was: str
     text: str
@@ -41,6 +55,7 @@ class Item:
     actor: str = ""
     metadata: Mapping[str, Any] | None = None
     expires: str | None = None
+    whole: bool = True
 
 
 def load(memory: Memory, path: Path) -> list[Event]:
@@ -48,16 +63,17 @@ def load(memory: Memory, path: Path) -> list[Event]:
 
     Memories with ids go to the members that `tenfold.memory.mem0` keeps them under; those of a
     history, which has none, to the member of `memory`: `user:ada` makes them ada's there. What was
-    loaded before is not loaded twice, and a memory that has changed since becomes an update. All
-    are loaded or, where one cannot be, none of that owner. Raises InvalidRequest.
+    loaded before is not loaded twice, a memory that has changed since becomes an update, and what
+    is older than the version that is there is left out. Everything is checked before anything is
+    written. Raises InvalidRequest, which names the memory.
     """
     by_owner: dict[str, list[Item]] = {}
     named = _named(memory.member)
     for item in read(path):
         item = item if item.scope else replace(item, scope=named)
         by_owner.setdefault(item.scope.owner if item.scope else memory.member, []).append(item)
-    prepared = [(memory.of(owner), items) for owner, items in by_owner.items()]
-    return [event for owner, items in prepared for event in _remembered(owner, items)]
+    planned = [(m := memory.of(owner), _planned(m, items)) for owner, items in by_owner.items()]
+    return [event for owner, things in planned for event in _remembered(owner, things)]
 
 
 def read(path: Path) -> list[Item]:
@@ -77,48 +93,80 @@ def read(path: Path) -> list[Item]:
         ) from None
 
 
-def _remembered(memory: Memory, items: Sequence[Item]) -> list[Event]:
-    known = {was: list(versions) for was, versions in Versions(memory, _was).read().items()}
+@dataclass(slots=True)
+class Thing:
+    """The versions of a memory that are to be written; `first` is the id of one that is there."""
+
+    first: str
+    new: list[NewEvent]
+
+
+def _planned(memory: Memory, items: Sequence[Item]) -> list[Thing]:
+    """What is new in the items, which are the versions of memories in the order of time."""
+    things: dict[str, Thing] = {}
+    last: dict[str, Event | NewEvent] = {}
+    for versions in Versions(memory, _first).read().values():
+        if was := next((e.provenance[WAS] for e in versions if WAS in e.provenance), None):
+            things[was], last[was] = Thing(_first(versions[0]), []), versions[-1]
+    for item in items:
+        before = last.get(item.was)
+        if before is not None and before.valid_at is not None and item.said < before.valid_at:
+            continue
+        thing = things.setdefault(item.was, Thing("", []))
+        try:
+            event = _event(item, before, thing.first)
+        except InvalidRequest as error:
+            raise Mem0Error(
+                f"memory {item.was}: {error.message}", param=error.param, hint=error.hint
+            ) from None
+        if before is None or _content(event) != _content(before):
+            thing.new.append(event)
+            last[item.was] = event
+    return [thing for thing in things.values() if thing.new]
+
+
+def _remembered(memory: Memory, things: Sequence[Thing]) -> list[Event]:
     loaded: list[Event] = []
-    while items:  # a first version must be there before the second can name it
-        later: list[Item] = []
-        new: dict[str, NewEvent] = {}
-        for item in items:
-            versions = known.get(item.was, [])
-            if item.was in new:
-                later.append(item)
-            elif not any(_is(event, item) for event in versions):
-                new[item.was] = _event(item, versions[0].id if versions else "")
-        if new:
-            for event in memory.add_all([*new.values()]):
-                known.setdefault(event.provenance[WAS], []).append(event)
-                loaded.append(event)
-        items = later
+    while things:  # a first version must be there before the second can name it
+        written = memory.add_all([_after(thing.first, thing.new[0]) for thing in things])
+        loaded.extend(written)
+        left = zip(things, written, strict=True)
+        things = [Thing(t.first or e.id, t.new[1:]) for t, e in left if len(t.new) > 1]
     return loaded
 
 
-def _event(item: Item, first: str) -> NewEvent:
+def _event(item: Item, before: Event | NewEvent | None, first: str) -> NewEvent:
+    """A version of a memory; what its file does not tell of it stays as it was before."""
     provenance = {WAS: item.was, **({ACTOR: item.actor} if item.actor else {})}
-    if item.scope:
+    if not item.whole and before is not None:
+        provenance = {k: v for k, v in before.provenance.items() if k != FIRST} | provenance
+    elif item.scope:
         provenance |= about(item.scope, item.metadata, item.expires)
-    if first:
-        provenance[FIRST] = first
-    return NewEvent(
+    conversation = item.scope.conversation if item.scope else ""
+    if not item.whole and before is not None:
+        conversation = before.conversation
+    new = NewEvent(
         item.text,
         role=item.role,
-        conversation=item.scope.conversation if item.scope else "",
+        conversation=conversation,
         valid_at=item.said,
         provenance=provenance,
     )
+    return _after(first, new)
 
 
-def _is(event: Event, item: Item) -> bool:
-    kept = from_provenance("mem0.metadata", event.provenance) or {}
-    return event.text == item.text and kept == dict(item.metadata or {})
+def _after(first: str, event: NewEvent) -> NewEvent:
+    """The event as a later version of the one with that id; as it is where there is none."""
+    return replace(event, provenance={**event.provenance, FIRST: first}) if first else event
 
 
-def _was(event: Event) -> str | None:
-    return event.provenance.get(WAS)
+def _content(event: Event | NewEvent) -> tuple[str, Any, str | None]:
+    metadata = from_provenance(METADATA, event.provenance)
+    return event.text, metadata, event.provenance.get(EXPIRES)
+
+
+def _first(event: Event) -> str:
+    return event.provenance.get(FIRST, event.id)
 
 
 def _named(member: str) -> Scoped | None:
@@ -203,7 +251,7 @@ def _of_history(file: Path) -> Iterator[Item]:
             said = _time(updated if event == "UPDATE" and updated else created)
         except (TypeError, ValueError) as error:
             raise Mem0Error(f"memory {was} in {file}: {error}", param="path") from None
-        yield Item(was, text, said, None, role or "user", actor or "")
+        yield Item(was, text, said, None, role or "user", actor or "", whole=False)
 
 
 def _time(text: str) -> datetime:
