@@ -1,5 +1,6 @@
 """The memory of one member, over a real store with hashed words as vectors."""
 
+import contextlib
 import io
 from datetime import UTC, datetime, timedelta
 
@@ -7,12 +8,12 @@ import numpy as np
 import pytest
 
 from tenfold.errors import InvalidRequest, UnknownName
-from tenfold.memory.decay import HalfLives
+from tenfold.memory.decay import HalfLives, _faded
 from tenfold.memory.derive import DERIVERS
 from tenfold.memory.deriving import BATCH, Deriving
 from tenfold.memory.embedding import HashedWords
 from tenfold.memory.events import LONGEST_TEXT, SHARED, Kind, NewEvent
-from tenfold.memory.memory import CATCH_UP, Memory, _faded
+from tenfold.memory.memory import CATCH_UP, Memory
 from tenfold.memory.retrieval import Hit
 from tenfold.memory.store import Selection
 
@@ -181,7 +182,80 @@ def test_age_lowers_a_score_by_a_part_of_its_own(tenant):
     assert texts(hits)[0] == "The new kettle is red."
     assert hits[1].parts["age"] < 0
     for hit in hits:
-        assert hit.score == pytest.approx(sum(hit.parts.values()))
+        assert hit.score == sum(hit.parts.values())
+    with pytest.raises(InvalidRequest, match="limit is 0"):
+        memory.search("red kettle", 0)
+
+
+def test_a_memory_is_opened_with_half_lives(tmp_path):
+    lives = HalfLives(default=timedelta(days=1))
+    with contextlib.closing(Memory.open(tmp_path, embedder="words", half_lives=lives)) as memory:
+        memory.add("The kettle is red.", valid_at=datetime.now(UTC) - timedelta(days=1))
+        (hit,) = memory.of("me").search("red kettle", 1)
+        whole = hit.score - hit.parts["age"]
+        assert hit.score == pytest.approx(whole * (0.1 + 0.9 / 2), rel=1e-3)
+    with contextlib.closing(Memory.open(tmp_path, embedder="words")) as memory:
+        (again,) = memory.search("red kettle", 1)
+        assert again.score == pytest.approx(whole)
+        assert "age" not in again.parts
+
+
+def by_length(query: str, texts) -> list[float]:
+    return [-len(text) for text in texts]
+
+
+def test_a_re_ranker_says_the_order_and_its_word_is_a_part_of_the_score(tenant, ada):
+    plain = ada.search("red kettle sister bus", 4)
+    asked = []
+
+    def watching(query, texts):
+        asked.append((query, list(texts)))
+        return by_length(query, texts)
+
+    hits = ada.search("red kettle sister bus", 4, rerank=watching)
+    assert asked == [("red kettle sister bus", [h.event.text for h in plain])]
+    assert texts(hits) == sorted(texts(plain), key=len)
+    assert [h.score for h in hits] == pytest.approx([h.score for h in plain])
+    base = {h.event.id: h for h in plain}
+    for hit in hits:
+        assert hit.score == sum(hit.parts.values())
+        rest = {name: part for name, part in hit.parts.items() if name != "rerank"}
+        assert rest == base[hit.event.id].parts
+    always = memory_of(tenant, rerank=by_length)
+    assert [h.event for h in always.search("red kettle sister bus", 4)] == [h.event for h in hits]
+    other = always.search("red kettle sister bus", 4, rerank=lambda q, t: [1.0] * len(t))
+    assert other == plain  # equal ones stay as they were
+
+
+def test_a_re_ranker_reads_the_first_hits_and_raises_what_fits_best(tenant, monkeypatch):
+    monkeypatch.setattr("tenfold.memory.reranking.FIRST", 3)
+    monkeypatch.setattr("tenfold.memory.memory.FIRST", 3)
+    memory = memory_of(tenant, rerank=lambda query, texts: [float("9" in t) for t in texts])
+    memory.add_all([NewEvent(f"The kettle {'very ' * n}red, number {n}") for n in range(6)])
+    plain = memory_of(tenant).search("red kettle", 6)
+    hits = memory.search("red kettle", 6)
+    assert hits == plain  # number 9 is not there, and all are alike
+    last = plain[2].event.text
+    (best,) = memory.search("red kettle", 1, rerank=lambda q, t: [float(x == last) for x in t])
+    assert best.event.text == last  # third of the first three, though only one was asked for
+    beyond = memory.search("red kettle", 6, rerank=by_length)[3:]
+    assert beyond == plain[3:]
+
+
+@pytest.mark.parametrize("scores", [[], [1.0], [1.0, 2.0, float("nan"), 4.0], [0.0] * 5])
+def test_a_re_ranker_that_gives_no_score_for_each_text_is_an_error(ada, scores):
+    with pytest.raises(InvalidRequest) as error:
+        ada.search("red kettle sister bus", 4, rerank=lambda query, texts: scores)
+    assert error.value.param == "rerank"
+
+
+def test_age_comes_after_the_re_ranker(tenant):
+    memory = memory_of(tenant, half_lives=HalfLives(default=timedelta(days=1)), rerank=by_length)
+    memory.add("The kettle is red.", valid_at=datetime.now(UTC) - timedelta(days=30))
+    memory.add("The old kettle is red, says the sister.")
+    hits = memory.search("red kettle", 2)
+    assert texts(hits)[0].startswith("The old")
+    assert all(h.score == sum(h.parts.values()) for h in hits)
 
 
 def test_messages_keep_roles_and_leave_out_what_is_no_talk(tenant):

@@ -17,8 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from tenfold.memory.decay import HalfLives
 from tenfold.memory.embedding import Embedder
 from tenfold.memory.memory import Memory
+from tenfold.memory.reranking import Reranker
 from tenfold.memory.store import StoreError, Tenant
 
 PAGE = 100  # events that cross from the thread to the loop at a time
@@ -78,7 +80,7 @@ class AsyncMemory:
     """What `Memory` does, awaited: `async with AsyncMemory.open(folder) as memory`.
 
     The verbs take what those of `Memory` take and raise what they raise. Callables that are handed
-    in (`count` of `recall`) run on the memory's thread.
+    in (`count` of `recall`, `rerank`) run on the memory's thread.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -93,12 +95,21 @@ class AsyncMemory:
         tenant: str = "default",
         member: str = "me",
         embedder: str | Embedder | None = "minilm",
+        half_lives: HalfLives | None = None,
+        rerank: Reranker | None = None,
         create: bool = True,
     ) -> Opening:
         """See `Memory.open`; to be awaited, or entered by `async with`, which closes it."""
         return Opening(
             functools.partial(
-                Memory.open, folder, tenant=tenant, member=member, embedder=embedder, create=create
+                Memory.open,
+                folder,
+                tenant=tenant,
+                member=member,
+                embedder=embedder,
+                half_lives=half_lives,
+                rerank=rerank,
+                create=create,
             )
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from tenfold.errors import InvalidRequest
 from tenfold.memory.events import Event, Kind
+from tenfold.memory.retrieval import Hit
+
+PART = "age"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +66,21 @@ def decay(
         if life is not None and age > timedelta():
             factors[i] = half_lives.floor + (1 - half_lives.floor) * 0.5 ** (age / life)
     return factors
+
+
+def aged(hits: Sequence[Hit], now: datetime, half_lives: HalfLives) -> list[Hit]:
+    """The hits by their scores times `decay`, best first; what age takes is a part, "age".
+
+    A score below zero is divided: age must not lift what fits badly.
+    """
+    factors = decay([hit.event for hit in hits], now, half_lives).tolist()
+    faded = [_faded(hit, factor) for hit, factor in zip(hits, factors, strict=True)]
+    return sorted(faded, key=lambda hit: -hit.score)
+
+
+def _faded(hit: Hit, factor: float) -> Hit:
+    if factor == 1:
+        return hit
+    loss = hit.score * (factor if hit.score > 0 else 1 / max(factor, 1e-6)) - hit.score
+    parts = {**hit.parts, PART: loss}
+    return replace(hit, score=sum(parts.values()), parts=parts)

@@ -18,7 +18,7 @@ from tenfold.errors import InvalidRequest
 from tenfold.memory import consolidation, interchange
 from tenfold.memory.audit import Report, audit
 from tenfold.memory.consolidation import SPARE, Summarise, condensed, may_stand_in, quoted
-from tenfold.memory.decay import HalfLives, decay
+from tenfold.memory.decay import HalfLives, aged
 from tenfold.memory.derive import DERIVERS
 from tenfold.memory.derive.facts import Claim, Fact, as_of, claim_of, claims, facts
 from tenfold.memory.derive.summaries import KIND as SUMMARY
@@ -30,6 +30,7 @@ from tenfold.memory.learning import Learner, Learnt, LearntRankers, feedback
 from tenfold.memory.packing import Packed, pack
 from tenfold.memory.places import open_store
 from tenfold.memory.query import read_query
+from tenfold.memory.reranking import FIRST, Reranker, reranked
 from tenfold.memory.retention import Retained, Retention, due, policies
 from tenfold.memory.retrieval import Hit, Ranker, Weighted, candidates, rank
 from tenfold.memory.store import ON_DEMAND, Receipt, Selection, Status, Tenant, Vectors
@@ -63,6 +64,7 @@ class Memory:
         embedder: Embedder | None = None,
         ranker: Ranker | None = None,
         half_lives: HalfLives | None = None,
+        rerank: Reranker | None = None,
     ) -> None:
         self.tenant = tenant
         self._member = tenant.member(member)
@@ -72,6 +74,7 @@ class Memory:
         self._base = ranker or Weighted()  # what ranks until something is learnt
         self._rankers = LearntRankers(tenant)
         self._half_lives = half_lives
+        self._rerank = rerank
         self.pause = lambda: None
 
     @classmethod
@@ -82,18 +85,27 @@ class Memory:
         tenant: str = "default",
         member: str = "me",
         embedder: str | Embedder | None = "minilm",
+        half_lives: HalfLives | None = None,
+        rerank: Reranker | None = None,
         create: bool = True,
     ) -> Memory:
         """The memory in a folder, or at a database's address (`postgresql://USER@HOST/DATABASE`).
 
-        `embedder` is minilm, words, none, or one of your own. Raises UnknownName for a tenant that
-        does not exist when `create` is false, MissingExtra where minilm or the database's driver is
-        not installed, StoreError where the place cannot be used.
+        `embedder` is minilm, words, none, or one of your own. With `half_lives` age lowers the
+        scores of what is found; `rerank` reads the first of it and says their order. Raises
+        UnknownName for a tenant that does not exist when `create` is false, MissingExtra where
+        minilm or the database's driver is not installed, StoreError where the place cannot be used.
         """
         if isinstance(embedder, str):
             embedder = named_embedder(embedder)
         store = open_store(folder)
-        return cls(store.tenant(tenant, create=create), member, embedder=embedder)
+        return cls(
+            store.tenant(tenant, create=create),
+            member,
+            embedder=embedder,
+            half_lives=half_lives,
+            rerank=rerank,
+        )
 
     def of(self, member: str) -> Memory:
         """The memory of another member of the tenant; they share what derives and embeds."""
@@ -141,28 +153,34 @@ class Memory:
         selection: Selection = EVERYTHING,
         *,
         verbatim: bool = False,
+        rerank: Reranker | None = None,
     ) -> list[Hit]:
         """The `k` readable events that answer the query best, each with the parts of its score.
 
         Restatements take one place together, and where several of a consolidated conversation's
         events are found its summary takes theirs (`Hit.summary`). `verbatim` gives every event a
         place of its own; so does a selection of single events, or of a time, for the summaries.
+        `rerank` stands in for the one that the memory was opened with.
         """
         if not query.strip():
             raise InvalidRequest("the query is empty", param="query")
+        rerank = rerank or self._rerank
         self.derive(CATCH_UP)
         asked = read_query(query)
         found = candidates(self._member, asked, self._vector(query), selection)
         ranker = self._rankers.of(self.member, self._learner())
         limit = k if verbatim or k < 1 else k + SPARE
-        if self._half_lives is None:
-            hits = rank(found, asked, ranker, limit)
-        else:
-            hits = rank(found, asked, ranker, max(limit, len(found.events)))
-            now = selection.as_of or datetime.now(UTC)
-            factors = decay([h.event for h in hits], now, self._half_lives)
-            faded = [_faded(hit, float(f)) for hit, f in zip(hits, factors, strict=True)]
-            hits = sorted(faded, key=lambda hit: -hit.score)[:limit]
+        most = limit
+        if k > 0 and self._half_lives is not None:  # the last may be the youngest
+            most = max(limit, len(found.events))
+        elif k > 0 and rerank is not None:
+            most = max(limit, FIRST)
+        hits = rank(found, asked, ranker, most)
+        if rerank is not None:
+            hits = reranked(hits, query, rerank)
+        if self._half_lives is not None:
+            hits = aged(hits, selection.as_of or datetime.now(UTC), self._half_lives)
+        hits = hits[:limit]
         if verbatim:
             return hits
         among = Selection(ids=tuple(hit.event.id for hit in hits[:k]))
@@ -418,16 +436,3 @@ def recall_of(text: str, sources: Sequence[str]) -> NewEvent:
 
 def _same(name: str, other: str) -> bool:
     return name.casefold() == other.casefold()
-
-
-def _faded(hit: Hit, factor: float) -> Hit:
-    """The score times the factor; what it loses is a part of its own, so that parts add up.
-
-    A score below zero is divided by it: age must not lift what fits badly.
-    """
-    loss = hit.score * (factor if hit.score > 0 else 1 / max(factor, 1e-6)) - hit.score
-    return (
-        hit
-        if factor == 1
-        else replace(hit, score=hit.score + loss, parts={**hit.parts, "age": loss})
-    )
