@@ -18,15 +18,14 @@ def test_a_conversation_is_summed_up_once_and_search_prefers_it(sh: Shell) -> No
     assert summary["events"] == ids
     assert sh("consolidate", "fence") == ""
     assert "nothing new" in sh.err
-    query = words("search", "green paint for the garden fence", "--k", "4")
-    assert [hit["summary"]["events"] for hit in sh.lines(*query)] == [ids]
-    assert [hit["summary"] for hit in sh.lines(*query, "--verbatim")] == [None] * 4
+    query = words("search", "green paint for the garden fence", "--k", "6")
+    assert [hit["summary"]["events"] for hit in sh.lines(*query) if hit["summary"]] == [ids]
+    assert [hit["summary"] for hit in sh.lines(*query, "--verbatim")] == [None] * 6
     shown = sh(*query)
     assert "summary of 7 events in fence" in shown
     assert all(ulid in shown and text in shown for ulid, text in summary["said"])
     sh("erase", "--id", ids[0], "--yes")
-    (hit,) = sh.lines(*query)
-    assert hit["summary"]["events"] == ids[1:]
+    assert [hit["summary"]["events"] for hit in sh.lines(*query) if hit["summary"]] == [ids[1:]]
 
 
 def test_conversations_at_rest_are_summed_up(sh: Shell) -> None:

@@ -53,11 +53,11 @@ async def test_a_summary_takes_over_and_verbatim_has_the_turns(
         assert summary["events"] == [e["id"] for e in added]
         said = {s["event"]: s["text"] for s in summary["said"]}
         assert said.items() <= {e["id"]: e["text"] for e in added}.items()
-        query = {"query": "green paint for the garden fence", "k": 4}
+        query = {"query": "green paint for the garden fence", "k": 6}
         found = (await http.post(SEARCH, json=query)).json()["data"]
-        assert [hit["summary"] for hit in found] == [summary]
+        assert [hit["summary"] for hit in found if hit["summary"]] == [summary]
         found = (await http.post(SEARCH, json=query | {"verbatim": True})).json()["data"]
-        assert [hit["summary"] for hit in found] == [None] * 4
+        assert [hit["summary"] for hit in found] == [None] * 6
         again = await http.post(CONSOLIDATE, json={"rest_days": 1})
         assert again.json()["data"] == []
         for bad, said in (({}, "what to sum up"), ({"conversation": "x"}, "no conversation")):
