@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     [
         ("memory.recall(", "live in Porto"),
         ("half_lives=", "The kettle is blue."),
-        ("rerank=", "lexical"),
+        ("rerank=", "Porto"),
     ],
 )
 def test_an_example_prints_what_it_promises(
