@@ -249,9 +249,68 @@ def test_another_embedder_is_refused_until_the_memory_is_rebuilt(sh: Shell, tmp_
     sh("add", BOATS)
     sh(*words("search", "boats"), code=2)
     assert "rebuild the memory" in sh.err
+    sh("search", "boats", code=2)  # nor is there a name for what the vectors are of
+    assert "has vectors of 'hashed-words-64', which is none of ours" in sh.err
     assert sh.json("status")["failed"] == 0
     sh(*words("rebuild"))
     assert sh.lines(*words("search", "boats"))[0]["event"]["text"] == BOATS
+
+
+def test_the_embedder_is_by_itself_the_one_that_the_vectors_are_of(
+    sh: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenfold.memory import embedders
+
+    monkeypatch.setattr(embedders, "MiniLM", no_model)  # it is not even loaded
+    monkeypatch.setattr(embedders, "minilm_folder", lambda: None)
+    sh("add", BOATS)
+    sh(*words("search", "boats"))
+    assert sh.lines("search", "boats")[0]["event"]["text"] == BOATS
+    assert "0 failed" in sh("rebuild")
+    sh("search", "boats", "--embedder", "minilm", code=2)
+    assert "--embedder words" in sh.err
+    assert "hashed-words-512" in sh.err
+
+
+def no_model(*_: object) -> None:
+    raise AssertionError("a model is loaded")
+
+
+no_model.name = "all-minilm-l6-v2"  # type: ignore[attr-defined]
+
+
+def test_what_needs_no_vectors_loads_no_model(sh: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tenfold.memory import embedders
+
+    sh("search", "x", "--folder", "nowhere", "--embedder", "minilm", code=2)
+    monkeypatch.setattr(embedders, "MiniLM", no_model)
+    monkeypatch.setattr(embedders, "minilm_folder", lambda: None)
+    sh("search", "x", code=2)
+    assert "no memory of tenant" in sh.err
+    memory = sh("add", HOME)
+    sh("search", " ", code=2)
+    assert "the query is empty" in sh.err
+    sh("erase", "--id", memory.strip(), "--yes")
+    assert sh("facts") == ""
+    assert "nothing is believed" in sh.err
+
+
+def test_an_embedder_that_cannot_be_loaded_fails_no_event(
+    sh: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenfold.errors import CheckpointError
+    from tenfold.memory import embedders
+
+    def broken(*_: object) -> None:
+        raise CheckpointError("the file is cut off")
+
+    broken.name = "all-minilm-l6-v2"  # type: ignore[attr-defined]
+    monkeypatch.setattr(embedders, "MiniLM", broken)
+    monkeypatch.setattr(embedders, "minilm_folder", lambda: None)
+    sh("add", HOME)
+    sh("search", "home", code=2)
+    assert "the file is cut off" in sh.err
+    assert sh.json("status")["failed"] == 0
 
 
 def test_stored_text_cannot_steer_the_terminal(sh: Shell) -> None:

@@ -88,7 +88,7 @@ def search(
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
-    embedder: o.EmbedderName = "minilm",
+    embedder: o.EmbedderName = "",
     as_json: AsJson = False,
 ) -> None:
     """Find what answers a query, best first."""
@@ -103,6 +103,8 @@ def search(
         until=until,
         as_of=as_of,
     )
+    if not query.strip():
+        raise InvalidRequest("the query is empty", param="query")
     with o.Place(folder, tenant, member).opened(embedder) as memory:
         memory.derive()  # a command has no server behind it that does so meanwhile
         hits = memory.search(query, k, meant, verbatim=verbatim)
@@ -163,7 +165,7 @@ def facts(
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
-    embedder: o.EmbedderName = "minilm",
+    embedder: o.EmbedderName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what is believed, or was at a time."""
@@ -248,7 +250,7 @@ def serve(
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
-    embedder: o.EmbedderName = "minilm",
+    embedder: o.EmbedderName = "",
 ) -> None:
     """Offer the memory to an assistant over MCP (stdio)."""
     from tenfold.server.mcp import serve as serve_mcp

@@ -56,7 +56,7 @@ def feedback(
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
-    embedder: o.EmbedderName = "minilm",
+    embedder: o.EmbedderName = "",
     as_json: AsJson = False,
 ) -> None:
     """Say which of the events shown for a query answered it."""
@@ -82,7 +82,7 @@ def learn(
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
-    embedder: o.EmbedderName = "minilm",
+    embedder: o.EmbedderName = "",
     as_json: AsJson = False,
 ) -> None:
     """Learn from feedback how to rank, if that proves better."""

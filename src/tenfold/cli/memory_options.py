@@ -29,7 +29,9 @@ Folder = Annotated[
 ]
 Tenant = Annotated[str, typer.Option("--tenant", help="whose file: one for each tenant")]
 Member = Annotated[str, typer.Option("--member", help="who you are in it")]
-EmbedderName = Annotated[str, typer.Option("--embedder", help="minilm, words or none")]
+EmbedderName = Annotated[
+    str, typer.Option("--embedder", help="minilm, words, none; default: what its vectors are of")
+]
 
 Conversation = Annotated[str, typer.Option("--conversation", help="of this conversation")]
 Subject = Annotated[str, typer.Option("--subject", help="about this person or thing")]
@@ -53,32 +55,32 @@ class Place:
     member: str
 
     @contextmanager
-    def opened(self, embedder: str = "none", *, create: bool = False) -> Iterator[Memory]:
+    def opened(
+        self, embedder: str = "none", *, create: bool = False, anew: bool = False
+    ) -> Iterator[Memory]:
         """The memory, closed at the end. Raises InvalidRequest where there is none.
 
         The embedder matters only to who derives (search, facts, audit, rebuild); the others leave
-        what waits to the next of these.
+        what waits to the next of these. "" is the one that the vectors are of, which only who makes
+        all of them `anew` may change.
         """
+        from tenfold.memory.embedders import check_name, fitting
         from tenfold.memory.memory import Memory
-        from tenfold.memory.places import shown
+        from tenfold.memory.places import open_store, shown
 
+        check_name(embedder, "--embedder")
         try:
-            memory = Memory.open(
-                self.folder,
-                tenant=self.tenant,
-                member=self.member,
-                embedder=embedder,
-                create=create,
-            )
+            tenant = open_store(self.folder).tenant(self.tenant, create=create)
         except UnknownName:
             raise InvalidRequest(
                 f"there is no memory of tenant {self.tenant!r} in {shown(self.folder)}",
                 hint="`tenfold memory add` makes it; --folder and --tenant choose another",
             ) from None
         try:
-            yield memory
+            chosen = fitting(tenant, embedder, option="--embedder", anew=anew)
+            yield Memory(tenant, self.member, embedder=chosen)
         finally:
-            memory.close()
+            tenant.close()
 
 
 def local_time(text: str, option: str) -> datetime | None:

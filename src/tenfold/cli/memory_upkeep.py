@@ -104,7 +104,7 @@ def audit(
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
-    embedder: o.EmbedderName = "minilm",
+    embedder: o.EmbedderName = "",
     as_json: AsJson = False,
 ) -> None:
     """Find junk, duplicates, loops, secrets and planted instructions."""
@@ -122,12 +122,12 @@ def rebuild(
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
     member: o.Member = "me",
-    embedder: o.EmbedderName = "minilm",
+    embedder: o.EmbedderName = "",
     as_json: AsJson = False,
 ) -> None:
     """Make every index, vector and fact anew from the log."""
     with (
-        o.Place(folder, tenant, member).opened(embedder) as memory,
+        o.Place(folder, tenant, member).opened(embedder, anew=True) as memory,
         notes().status("Deriving everything anew ..."),
     ):
         found = memory.rebuild()
