@@ -27,7 +27,7 @@ from tenfold.memory.derive.summaries import (
     segments,
     summary_of,
 )
-from tenfold.memory.events import Event, clean_text
+from tenfold.memory.events import PRIVATE, Event, clean_text
 from tenfold.memory.retrieval import Hit
 from tenfold.memory.store import Derived, Member, Selection, Tenant
 
@@ -62,6 +62,8 @@ def consolidate(
     """Sums up what a member can read of a conversation and no summary stands for yet.
 
     Returns the new summaries; none where what is new is as short as a summary of it would be.
+    `summarise` is asked about the member's own private events alone: what others read too is summed
+    up in its own sentences, so that nobody is told a member's words for what was said by all.
     Raises InvalidRequest for a conversation without events, and for a text that is no text.
     """
     whole = Selection(conversation=conversation)
@@ -91,8 +93,8 @@ def remake(tenant: Tenant, member: Member, lost: Iterable[Derived]) -> None:
 def _rows(events: Sequence[Event], summarise: Summarise | None) -> list[Derived]:
     if summarise is None:
         return derive_summaries(events)
-    rows = []
-    for group in segments(events):
+    rows = derive_summaries([event for event in events if event.scope != PRIVATE])
+    for group in segments([event for event in events if event.scope == PRIVATE]):
         if len(group) > 1:
             rows.append(row_of(group, clean_text(summarise(group)).strip(), TOLD))
     return rows

@@ -235,8 +235,8 @@ class Memory:
     ) -> list[Summary]:
         """Sums up a conversation, or those in which nothing was said for `rest`; the new summaries.
 
-        Only what no summary stands for yet. Without `summarise`, which makes the text of a summary
-        of events (by a language model, say), it is made of their own sentences. Raises
+        Only what no summary stands for yet. A summary is made of the events' own sentences, or of
+        private ones by `summarise`, which makes its text of them (by a language model, say). Raises
         InvalidRequest unless one of conversation and rest is given.
         """
         if bool(conversation) == (rest is not None):
