@@ -18,6 +18,7 @@ from tenfold.memory.embedding import HashedWords
 from tenfold.memory.mem0 import AsyncMemory, Mem0Error, Memory
 from tenfold.memory.mem0.filters import check, matches
 from tenfold.memory.mem0.importing import load
+from tenfold.memory.store import Selection
 
 # Parameters of mem0ai 2.2.1's verbs (inspect.signature), beside self and **kwargs.
 PARAMETERS = {
@@ -262,6 +263,18 @@ def test_metadata_of_any_json_comes_back_and_too_much_is_refused(memory):
         lambda m: m.update("01ARZ3NDEKTSV4RRFFQ69G5FAV"),
         lambda m: m.delete_all(),
         lambda m: Memory.from_config({"vector_store": {}}),
+        lambda m: Memory.from_config({"embedder": "none such"}),
+        lambda m: m.search("x", filters={"user_id": "ada"}, reference_date="2026-05-01"),
+        lambda m: m.search("x", filters={"user_id": "ada"}, reference_date=datetime(2026, 5, 1)),
+        lambda m: m.search("x", filters={"AND": [{"user_id": "ada"}]}),
+        lambda m: m.add("x", user_id="ada", timestamp="2026-05-01T10:00:00"),
+        lambda m: m.add("x", user_id="ada", timestamp=float("nan")),
+        lambda m: m.add("x", user_id="ada", timestamp=datetime(2040, 1, 1, tzinfo=UTC)),
+        lambda m: m.add("x" * 40_000, user_id="ada"),
+        lambda m: m.add("x", user_id="a" * 300),
+        lambda m: m.add("x", user_id="ada", metadata={"x": "y" * 9000}),
+        lambda m: m.add([{"role": "user", "content": [{"type": "text"}]}], user_id="ada"),
+        lambda m: m.add([{"role": "user", "content": ["hi"]}], user_id="ada"),
     ],
 )
 def test_what_is_wrong_is_a_value_error_as_in_mem0_and_nothing_is_kept(memory, call):
@@ -270,6 +283,23 @@ def test_what_is_wrong_is_a_value_error_as_in_mem0_and_nothing_is_kept(memory, c
     assert isinstance(caught.value, InvalidRequest)
     assert caught.value.param
     assert memory.memory.status().events == 0
+
+
+def test_a_memory_without_its_first_version_is_still_reached_by_its_id(memory):
+    memory.add("something else", user_id="bob")
+    (added,) = memory.add("I love tea", user_id="ada")["results"]
+    memory.update(added["id"], "I love coffee")
+    memory.memory.of("user:ada").erase(Selection(ids=(added["id"],)))
+    assert current(memory)["id"] == added["id"]
+    assert memory.get(added["id"])["memory"] == "I love coffee"
+    memory.update(added["id"], "I love cocoa")
+    assert [row["new_memory"] for row in memory.history(added["id"])] == [
+        "I love coffee",
+        "I love cocoa",
+    ]
+    memory.delete(added["id"])
+    assert memory.get(added["id"]) is None
+    assert memory.get_all(filters={"user_id": "ada"})["results"] == []
 
 
 def test_another_process_is_seen_also_when_it_erases(memory, tmp_path):

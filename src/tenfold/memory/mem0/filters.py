@@ -7,7 +7,8 @@ not have fulfils no condition on it but `"*"`, also none of `ne` and `nin`, as w
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,17 @@ OPERATORS = ("eq", "ne", "in", "nin", *RANGES, "contains", "icontains")
 
 class Mem0Error(InvalidRequest, ValueError):
     """What mem0 raises as a ValueError, so that code which catches those goes on working."""
+
+
+@contextmanager
+def valued() -> Iterator[None]:
+    """Within it every InvalidRequest is a ValueError too."""
+    try:
+        yield
+    except Mem0Error:
+        raise
+    except InvalidRequest as error:
+        raise Mem0Error(error.message, param=error.param, hint=error.hint) from None
 
 
 def check(filters: Any, param: str = "filters") -> None:

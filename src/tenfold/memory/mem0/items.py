@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from tenfold.memory.events import Event
-from tenfold.memory.mem0.filters import Mem0Error
+from tenfold.memory.events import Event, in_utc
+from tenfold.memory.mem0.filters import Mem0Error, valued
 from tenfold.memory.versions import from_provenance, in_provenance
 
 IDS = ("user_id", "agent_id", "run_id")
@@ -85,12 +85,22 @@ def said(messages: Any) -> list[tuple[str, str, str]]:
             raise Mem0Error(f"{where} is no message with a role", param=where)
         content = message.get("content")
         if isinstance(content, list):
-            content = " ".join(p["text"] for p in content if p.get("type") == "text")
+            content = " ".join(filter(None, (_text(part, where) for part in content)))
         if content is not None and not isinstance(content, str):
             raise Mem0Error("content must be a string or a list of parts", param=where)
         if message["role"] not in ("system", "developer") and content and content.strip():
             found.append((message["role"], content, str(message.get("name") or "")))
     return found
+
+
+def _text(part: Any, where: str) -> str:
+    """The text of a part of a message's content; "" of an image and the like."""
+    if not isinstance(part, Mapping):
+        raise Mem0Error("content must be a string or a list of parts", param=where)
+    text = part.get("text") if part.get("type") == "text" else ""
+    if not isinstance(text, str):
+        raise Mem0Error("a part of type text needs a text", param=where)
+    return text
 
 
 def free(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -120,20 +130,19 @@ def day_of(day: date | str) -> str:
         ) from None
 
 
-def moment_of(when: datetime | str | float) -> datetime:
-    """A time, in ISO 8601 or seconds since 1970. Raises InvalidRequest."""
-    if isinstance(when, datetime):
-        return when
-    try:
-        return (
-            datetime.fromisoformat(when)
-            if isinstance(when, str)
-            else datetime.fromtimestamp(when, UTC)
-        )
-    except (TypeError, ValueError, OverflowError, OSError):
-        raise Mem0Error(
-            f"{when!r} is no time", param="timestamp", hint="seconds since 1970, or ISO 8601"
-        ) from None
+def moment_of(when: datetime | str | float, param: str) -> datetime:
+    """A time in UTC, of one in ISO 8601 with a zone or in seconds since 1970. Raises Mem0Error."""
+    with valued():
+        try:
+            if isinstance(when, str):
+                when = datetime.fromisoformat(when)
+            elif not isinstance(when, datetime):
+                when = datetime.fromtimestamp(when, UTC)
+        except (TypeError, ValueError, OverflowError, OSError):
+            raise Mem0Error(
+                f"{when!r} is no time", param=param, hint="seconds since 1970, or ISO 8601"
+            ) from None
+        return in_utc(when, param)
 
 
 def thing_of(event: Event) -> str | None:

@@ -13,7 +13,7 @@ from tenfold.memory import memory as plain
 from tenfold.memory.asynchronous import OneThread
 from tenfold.memory.embedding import Embedder
 from tenfold.memory.events import Event, Kind, NewEvent, clean_id
-from tenfold.memory.mem0.filters import Mem0Error, check, matches
+from tenfold.memory.mem0.filters import Mem0Error, check, matches, valued
 from tenfold.memory.mem0.items import (
     ACTOR,
     EXPIRES,
@@ -61,7 +61,7 @@ class Memory:
         embedder: str | Embedder | None = "minilm",
     ) -> None:
         self.memory = plain.Memory.open(
-            folder if "://" in str(folder) else Path(folder).expanduser(),
+            folder,
             tenant=tenant,
             member="mem0",
             embedder=embedder,
@@ -69,6 +69,7 @@ class Memory:
         self._kept: dict[str, Versions[str]] = {}
 
     @classmethod
+    @valued()
     def from_config(cls, config_dict: Mapping[str, Any]) -> Memory:
         """A memory from `{"folder": ..., "tenant": ..., "embedder": ...}`, none of which must be.
 
@@ -77,6 +78,7 @@ class Memory:
         """
         return cls(**settings(config_dict))
 
+    @valued()
     def add(
         self,
         messages: str | Mapping[str, Any] | list[Any],
@@ -105,7 +107,7 @@ class Memory:
         scope = scoped({"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
         fields: dict[str, Any] = {
             "conversation": scope.conversation,
-            "valid_at": moment_of(timestamp) if timestamp is not None else None,
+            "valid_at": moment_of(timestamp, "timestamp") if timestamp is not None else None,
         }
         more = about(scope, metadata, expiration_date)
         known = self._texts(scope) if infer else set()
@@ -137,6 +139,7 @@ class Memory:
         versions = self._versions(memory_id)
         return {**item_of(versions), "score": None} if versions else None
 
+    @valued()
     def get_all(
         self,
         *,
@@ -151,6 +154,7 @@ class Memory:
         found = self._current(scope, wanted, show_expired)
         return {"results": [item_of(versions) for versions in found[: checked_top(top_k)]]}
 
+    @valued()
     def search(
         self,
         query: str,
@@ -179,7 +183,7 @@ class Memory:
             raise Mem0Error(f"threshold is {threshold}", param="threshold", hint="0 to 1")
         top_k = checked_top(ids.pop("limit", top_k))
         scope, wanted = narrowed(filters, ids)
-        when = None if reference_date is None else moment_of(reference_date)
+        when = None if reference_date is None else moment_of(reference_date, "reference_date")
         found = {v[-1].id: v for v in self._current(scope, wanted, show_expired, when)}
         if not found or not top_k:
             return {"results": []}
@@ -194,6 +198,7 @@ class Memory:
                 results.append(item)
         return {"results": results}
 
+    @valued()
     def update(
         self,
         memory_id: str,
@@ -231,6 +236,7 @@ class Memory:
         self._erase(versions[-1].author, [versions])
         return {"message": "Memory deleted successfully!"}
 
+    @valued()
     def delete_all(
         self, user_id: Any = None, agent_id: Any = None, run_id: Any = None
     ) -> dict[str, str]:
@@ -306,13 +312,20 @@ class Memory:
         return {versions[-1].text for versions in self._current(scope, {}, show_expired=True)}
 
     def _versions(self, memory_id: str) -> list[Event]:
-        """The versions of a memory, whoever's it is: the only call that looks beyond one owner."""
+        """The versions of a memory, whoever's it is: the only call that looks beyond one owner.
+
+        An id that is not in the log is looked for in all of it, where something was erased: of a
+        memory that is there still the first version may be gone.
+        """
         try:
             chosen = Selection(ids=(clean_id(str(memory_id), "memory_id"),))
         except InvalidRequest:
             return []
-        first = next(self.memory.tenant.history(chosen), None)
-        return self._of(first.author).get(memory_id, []) if first is not None else []
+        tenant = self.memory.tenant
+        one = next(tenant.history(chosen), None)
+        if one is None and tenant.epoch():
+            one = next((e for e in tenant.history() if e.provenance.get(FIRST) == memory_id), None)
+        return self._of(one.author).get(memory_id, []) if one is not None else []
 
     def _one(self, memory_id: str) -> list[Event]:
         versions = self._versions(memory_id)

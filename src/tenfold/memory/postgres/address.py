@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from tenfold.errors import InvalidRequest, MissingExtra
 from tenfold.memory.store import StoreError
 
-SCHEMES = ("postgresql", "postgres")
 KEYS = "~/.local/share/tenfold/keys"
 PATIENCE = 10  # seconds for a server to answer a connection
 _OURS = ("keys", "data")
@@ -88,11 +87,6 @@ def parse(address: str) -> Address:
         Path(data).expanduser() if data else None,
         secrets,
     )
-
-
-def is_address(place: object) -> bool:
-    """Whether a place of memories is a database rather than a folder."""
-    return isinstance(place, str) and place.partition("://")[0] in SCHEMES and "://" in place
 
 
 def unreachable(address: Address, error: Exception) -> StoreError:
