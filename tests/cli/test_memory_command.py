@@ -215,8 +215,16 @@ def test_what_was_exported_is_imported_once(sh: Shell, tmp_path: Path) -> None:
     assert "2 events" in sh.err
     assert file.read_text() == sh("export")
     sh("export", "--out", str(file), code=2)
-    for _ in range(2):
-        assert "2 events" in sh("import", str(file), "--tenant", "copy")
+    assert "is there already (give a new name" in sh.err
+    sh("export", "--out", str(tmp_path / "no" / "where"), code=2)
+    assert "Errno" not in sh.err
+    assert sh("import", str(file), "--tenant", "copy") == "2 new events, 0 here already\n"
+    assert sh.json("import", str(file), "--tenant", "copy") == {"new": 0, "here_already": 2}
+    more = [*file.read_text().splitlines()[:1], '{"text": "a third"}']
+    out = sh("import", "-", "--tenant", "third", stdin="\n".join(more[1:]))
+    assert out == "1 new event, 0 here already\n"
+    out = sh("import", "-", "--tenant", "copy", "--member", "bob", stdin="\n".join(more))
+    assert out == "2 new events, 0 here already\n"
     before, after = sh.lines("history"), sh.lines("history", "--tenant", "copy")
     same = ("text", "conversation", "valid_at", "role", "subject")
     assert [[e[k] for k in same] for e in after] == [[e[k] for k in same] for e in before]
@@ -231,7 +239,7 @@ def test_audit_status_and_rebuild_tell_numbers(sh: Shell) -> None:
     assert sh.json("status")["waiting"] == 2
     report = sh.json(*words("audit"))
     assert (report["events"], report["empty_talk"]["count"], len(report["secrets"])) == (2, 1, 1)
-    assert "50.0% of them are junk" in sh(*words("audit"))
+    assert "50.0% are junk" in sh(*words("audit"))
     assert "sk-proj" not in sh(*words("audit"))
     assert sh.json("status")["waiting"] == 0
     assert sh.json("rebuild", "--embedder", "none")["derivers"].get("hashed-words-512") is None
@@ -333,7 +341,7 @@ def test_stored_text_cannot_steer_the_terminal(sh: Shell) -> None:
         (["search", "x", "--embedder", "magic"], "no embedder"),
         (["search", "x", "--kind", "observatio"], "did you mean 'observation'"),
         (["history", "--id", "1"], "no event id"),
-        (["import", "/no/such/file"], "cannot be read"),
+        (["import", "/no/such/file"], "cannot be read: No such file"),
         (["add", "--messages", "/no/such/file", "--conversation", "c"], "cannot be read"),
     ],
 )

@@ -13,6 +13,7 @@ from tenfold.cli import memory_options as o
 from tenfold.cli import memory_retention
 from tenfold.cli import memory_upkeep as upkeep
 from tenfold.cli.arguments import AsJson
+from tenfold.cli.memory_display import plural
 from tenfold.cli.output import notes, printable, write_json, write_line
 from tenfold.errors import InvalidRequest, UnknownName
 
@@ -210,9 +211,17 @@ def export(
                 out.touch(mode=0o600, exist_ok=False)  # memories are nobody else's
                 with out.open("w", encoding="utf-8") as file:
                     count = memory.export(file, meant)
+            except FileExistsError:
+                raise InvalidRequest(
+                    f"{out} is there already",
+                    param="--out",
+                    hint="give a new name: an export overwrites nothing",
+                ) from None
             except OSError as e:
-                raise InvalidRequest(f"{out} cannot be written: {e}", param="--out") from None
-    notes().print(f"{count} events were written")
+                raise InvalidRequest(
+                    f"{out} cannot be written: {e.strerror or e}", param="--out"
+                ) from None
+    notes().print(f"{plural(count, 'event')} written")
 
 
 @app.command("import")
@@ -236,13 +245,17 @@ def load(
         if lines is None:
             from tenfold.memory.mem0 import importing
 
-            events = importing.load(memory, file)
+            count = len(importing.read(file))
+            new = len(importing.load(memory, file))
         else:
-            events = memory.load(lines)
+            newest = next(memory.history(limit=1), None)
+            found = {event.id: event.sequence for event in memory.load(lines)}
+            count = len(found)
+            new = sum(newest is None or place > newest.sequence for place in found.values())
     if as_json:
-        write_json({"events": len(events)})
+        write_json({"new": new, "here_already": count - new})
     else:
-        sys.stdout.write(f"{len(events)} events are remembered\n")
+        sys.stdout.write(f"{plural(new, 'new event')}, {count - new} here already\n")
 
 
 @app.command()

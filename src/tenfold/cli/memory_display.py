@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from tenfold.memory.store import Receipt, Residue, Status
 
 
+def plural(count: int, what: str) -> str:
+    """Such as "1 event" and "2 events"."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def shown_time(moment: datetime | None) -> str:
     """In this machine's zone; nothing for an open end."""
     if moment is None:
@@ -57,7 +62,7 @@ def show_hits(hits: Sequence[Hit], *, explain: bool) -> None:
 
 def show_summary(summary: Summary, before: str = "") -> None:
     """What a summary is of, and its sentences with their events."""
-    count = f"{len(summary.events)} events in {printable(summary.conversation)}"
+    count = f"{plural(len(summary.events), 'event')} in {printable(summary.conversation)}"
     sys.stdout.write(f"{before}summary of {count}\n")
     for ulid, sentence in summary.said:
         sys.stdout.write(f"    {ulid}  {printable(sentence)}\n")
@@ -104,7 +109,7 @@ def show_facts(found: Iterable[Fact]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("subject", "", "", "from", "until", box=None, pad_edge=False)
+    table = Table("subject", "fact", "object", "from", "until", box=None, pad_edge=False)
     for fact in found:
         said = f"not {fact.predicate}" if fact.denied else fact.predicate
         words = [Text(printable(w)) for w in (fact.subject, said, fact.object)]
@@ -134,7 +139,7 @@ def show_report(report: Report) -> None:
         ("failed", len(report.failed), [f"{e} {printable(w)}" for e, w in report.failed.items()]),
     ]
     out = console()
-    out.print(f"{report.events} events are learnt from; {report.junk:.1%} of them are junk")
+    out.print(f"learnt from {plural(report.events, 'event')}, of which {report.junk:.1%} are junk")
     table = Table("found", "count", "such as", box=None, pad_edge=False)
     for name, count, examples in rows:
         some = Text("\n".join(examples[:3]))
@@ -145,8 +150,8 @@ def show_report(report: Report) -> None:
 def show_receipt(receipt: Receipt) -> None:
     """What an erasure took along."""
     sys.stdout.write(
-        f"erased {receipt.events} event{'s' * (receipt.events != 1)}, and {receipt.derived} rows"
-        f" made of them,"
+        f"erased {plural(receipt.events, 'event')}, and {plural(receipt.derived, 'row')} made of"
+        f" {'it' if receipt.events == 1 else 'them'},"
         f" at {shown_time(receipt.erased_at)}; receipt {receipt.id}\n"
     )
     if not receipt.scrubbed:
@@ -168,10 +173,13 @@ def show_status(status: Status) -> None:
     """Counts and versions of a tenant's memory."""
     derivers = ", ".join(f"{n} {v}".strip() for n, v in status.derivers.items()) or "none yet"
     sys.stdout.write(
-        f"{status.events} events, {status.waiting} waiting to be derived, {status.failed} failed,"
-        f" {status.size_bytes / 2**20:.1f} MiB\nderived by: {printable(derivers)}\n"
+        f"{plural(status.events, 'event')}, {status.waiting} waiting to be derived,"
+        f" {status.failed} failed, {status.size_bytes / 2**20:.1f} MiB\n"
+        f"derived by: {printable(derivers)}\n"
     )
     notes = [*status.notes]
     if status.unscrubbed:
-        notes.append(f"bytes of {status.unscrubbed} erasures are still in the file: see `erase`")
+        notes.append(
+            f"bytes of {plural(status.unscrubbed, 'erasure')} are still in the file: see `erase`"
+        )
     sys.stdout.write("".join(f"note: {note}\n" for note in notes))

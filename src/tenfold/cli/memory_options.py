@@ -132,8 +132,10 @@ def read_text(file: Path) -> str:
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        raise InvalidRequest(f"{file} cannot be read: {e}") from None
+    except OSError as e:
+        raise InvalidRequest(f"{file} cannot be read: {e.strerror or e}") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{file} cannot be read: it is no text in UTF-8") from None
 
 
 def read_messages(file: Path) -> list[dict[str, Any]]:
