@@ -15,6 +15,7 @@ from tenfold.memory import Memory
 from tenfold.memory.embedding import HashedWords
 from tenfold.memory.events import SHARED
 from tenfold.memory.sqlite import SqliteStore
+from tenfold.memory.store import Selection
 
 HERE = importlib.util.find_spec("langgraph") and importlib.util.find_spec("langchain_core")
 if not HERE and not os.environ.get("TENFOLD_REQUIRE_ALL"):
@@ -304,6 +305,30 @@ def test_a_value_larger_than_an_event_is_kept_and_found(store):
     store.put(ADA, "small", {"text": "nothing"})
     assert store.get(ADA, "large").value == value
     assert found(store.search(ADA, query="telescope", limit=1)) == ["large"]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_an_item_of_which_a_part_was_erased_is_absent_and_the_others_are_found(store, memory, lost):
+    store.put(ADA, "big", {"text": "word " * 16_000})  # a value in three parts
+    store.put(ADA, "home", {"text": "I live in Porto."})
+    parts = [e for e in memory.history() if "store.part" in e.provenance]
+    assert [e.provenance["store.key"] for e in parts] == ["big"] * 3 + ["home"]
+    memory.erase(Selection(ids=(parts[lost].id,)))
+    assert store.get(ADA, "big") is None
+    assert store.versions(ADA, "big") == []
+    assert found(store.search(ADA, query="where is Porto?")) == ["home"]
+    store.put(ADA, "big", {"text": "small"})
+    assert store.get(ADA, "big").value == {"text": "small"}
+    store.delete(ADA, "big")
+    assert [e for e in memory.history() if e.provenance.get("store.key") == "big"] == []
+
+
+@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), 1e300, 0, -1, 1e-300])
+def test_a_ttl_that_is_no_time_is_refused(store, memory, ttl):
+    with pytest.raises(ValueError, match="ttl") as refused:
+        store.put(ADA, "home", {"text": "I live in Porto."}, ttl=ttl)
+    assert refused.value.param == "ttl"
+    assert list(memory.history()) == []
 
 
 def test_what_another_process_wrote_and_erased_is_seen(store, tmp_path):

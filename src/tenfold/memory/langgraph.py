@@ -19,6 +19,7 @@ from tenfold.memory.langgraph_items import (
     BadOperation,
     Kept,
     Place,
+    checked_ttl,
     clean_namespace,
     kept_of,
     leaves,
@@ -234,7 +235,7 @@ class LangGraphStore(BaseStore):
         if first is not None:
             provenance["store.first"] = first.isoformat()
         if op.ttl is not None:
-            provenance["store.ttl"] = str(float(op.ttl))
+            provenance["store.ttl"] = str(checked_ttl(op.ttl))
         conversation = ".".join(namespace)
         for part, text in enumerate(_pieces(value)):
             yield NewEvent(

@@ -47,26 +47,33 @@ class Kept:
 
 def place_of(event: Event) -> Place | None:
     """Where the item is that an event is of; None for what is of none."""
-    if "store.put" not in event.provenance:
+    if not event.provenance.keys() >= {"store.put", "store.key"}:
         return None
     return tuple(event.conversation.split(".")), event.provenance["store.key"]
 
 
 def kept_of(events: Sequence[Event]) -> Kept | None:
-    """The item that the events of one place make, in the order of the log: the last put's."""
+    """The item that the events of one place make, in the order of the log: the last put's.
+
+    None where a part of its value was erased, as by a retention policy.
+    """
     put = next((e.provenance["store.put"] for e in reversed(events) if e.role == "item"), "")
     own = [e for e in events if e.provenance["store.put"] == put]
     parts = [e for e in own if e.role == "item"]
-    if not parts:
-        return None
     parts.sort(key=lambda e: int(e.provenance["store.part"]))
+    if not parts or [int(e.provenance["store.part"]) for e in parts] != [*range(len(parts))]:
+        return None
+    try:
+        value = json.loads("".join(e.text for e in parts))
+    except ValueError:  # the last part is missing: no beginning of an object is JSON
+        return None
     first = parts[0]
     ttl, since = first.provenance.get("store.ttl"), first.provenance.get("store.first")
     return Kept(
         namespace=tuple(first.conversation.split(".")),
         key=first.provenance["store.key"],
         put=put,
-        value=json.loads("".join(e.text for e in parts)),
+        value=value,
         texts=tuple(e.id for e in own if e.role == "text"),
         created_at=datetime.fromisoformat(since) if since else first.valid_at,
         updated_at=first.valid_at,
@@ -104,6 +111,18 @@ def clean_namespace(namespace: Sequence[str]) -> tuple[str, ...]:
             f"the namespace has more than {LONGEST_NAME} characters", param="namespace"
         )
     return tuple(namespace)
+
+
+def checked_ttl(minutes: float) -> float:
+    """The minutes that an item has. Raises BadOperation for what is no span of time."""
+    try:
+        if minutes > 0 and timedelta(minutes=minutes):
+            return float(minutes)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise BadOperation(
+        f"ttl is {minutes!r}", param="ttl", hint="minutes, above 0; None for an item that stays"
+    )
 
 
 def namespace_matches(how: str, path: Sequence[str], namespace: Sequence[str]) -> bool:
