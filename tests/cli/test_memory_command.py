@@ -369,3 +369,29 @@ def test_serve_reads_whose_keys_open_which_memory(tmp_path: Path) -> None:
             _memory(tmp_path, "words", "home", file, trust=False)
     with pytest.raises(InvalidRequest, match="no memory to open"):
         _memory(None, "words", "home", file, trust=False)
+
+
+def test_serve_takes_the_embedder_of_the_vectors_and_refuses_another(tmp_path: Path) -> None:
+    from tenfold.cli.serve import _memory, _said
+
+    place = str(tmp_path)
+    kept = _memory(place, "", "home", None, trust=False)
+    assert kept is not None
+    assert kept.embedder == "minilm"  # nothing is there yet
+    memory = Memory.open(tmp_path, tenant="home", embedder="words")
+    memory.add(BOATS)
+    memory.derive()
+    memory.close()
+    kept = _memory(place, "", "home", None, trust=False)
+    assert kept is not None
+    assert kept.embedder == "words"
+    assert _said(kept) == f"{place}, embedder words; of member 'me' of tenant 'home'"
+    for keys in (None, tmp_path / "keys.json"):
+        (tmp_path / "keys.json").write_text('{"home/ada": "k1"}')
+        with pytest.raises(InvalidRequest, match="has vectors of 'hashed-words-512'") as caught:
+            _memory(place, "minilm", "home" if keys is None else "new", keys, trust=False)
+        assert "--memory-embedder words" in str(caught.value.hint)
+    with pytest.raises(InvalidRequest, match="no embedder 'magic'"):
+        _memory(place, "magic", "home", None, trust=False)
+    with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
+        _memory(place, "words", "home", tmp_path / "nowhere", trust=False)

@@ -24,7 +24,7 @@ from tenfold.cli.arguments import (
     split_pair,
 )
 from tenfold.cli.output import notes, quiet_logging
-from tenfold.errors import InvalidRequest
+from tenfold.errors import InvalidRequest, UnknownName
 
 if TYPE_CHECKING:
     from tenfold.server.settings import MemorySettings
@@ -61,7 +61,9 @@ def command(
         str | None,
         typer.Option("--memory", help="folder of memories, or postgresql://...: /v1/memory"),
     ] = None,
-    memory_embedder: Annotated[str, typer.Option(help="minilm, words or none")] = "minilm",
+    memory_embedder: Annotated[
+        str, typer.Option(help="minilm, words, none; default: what the vectors are of")
+    ] = "",
     memory_tenant: Annotated[str, typer.Option(help="the tenant of keys without a name")] = (
         "default"
     ),
@@ -111,7 +113,10 @@ def command(
     def ready(address: str) -> None:
         out.print(f"\n[bold]{llm.model.name}[/bold] is being served. Ctrl-C stops it.")
         out.print(f"  playground   [bold cyan]{address}/[/bold cyan]")
-        out.print(f"  OpenAI API   {address}/v1\n")
+        out.print(f"  OpenAI API   {address}/v1")
+        if kept is not None:
+            out.print(f"  memory       {_said(kept)}", markup=False, highlight=False)
+        out.print()
 
     serve(llm, settings, host=host, port=port, ready=ready)
 
@@ -131,7 +136,8 @@ def _memory(
         try:
             text = keys.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as e:
-            raise InvalidRequest(f"{keys} cannot be read: {e}", param="--memory-keys") from None
+            why = getattr(e, "strerror", None) or e
+            raise InvalidRequest(f"{keys} cannot be read: {why}", param="--memory-keys") from None
         for name, key in parse_object(text, "--memory-keys").items():
             before, slash, member = name.partition("/")
             if not isinstance(key, str) or not key.strip() or key in holders:
@@ -139,7 +145,44 @@ def _memory(
                     f"{name!r} in {keys} needs a key of its own", param="--memory-keys"
                 )
             holders[key] = Owner(before, member) if slash else Owner(tenant, name)
-    return MemorySettings(folder, embedder, Owner(tenant), holders, trust_member_header=trust)
+    owner = Owner(tenant)
+    tenants = dict.fromkeys(one.tenant for one in (owner, *holders.values()))
+    embedder = _embedder(folder, embedder, list(tenants))
+    return MemorySettings(folder, embedder, owner, holders, trust_member_header=trust)
+
+
+def _embedder(folder: str, name: str, tenants: list[str]) -> str:
+    """The one for all tenants: without a name that of the first vectors that are there.
+
+    Raises InvalidRequest where vectors of a tenant are of another one: each search would fail.
+    """
+    from tenfold.memory.embedders import DEFAULT, check_name, fitting_name
+    from tenfold.memory.places import open_store
+
+    check_name(name, "--memory-embedder")
+    store = open_store(folder)
+    for one in tenants:
+        try:
+            tenant = store.tenant(one, create=False)
+        except UnknownName:
+            continue
+        try:
+            if name or tenant.embedder():
+                name = fitting_name(tenant, name, option="--memory-embedder")
+        finally:
+            tenant.close()
+    return name or DEFAULT
+
+
+def _said(memory: MemorySettings) -> str:
+    """Where the memories are, without a password, what embeds them, and whose they are."""
+    from tenfold.memory.places import shown
+
+    whose = f"member {memory.owner.member!r} of tenant {memory.owner.tenant!r}"
+    if memory.trust_member_header:
+        whose = f"the member of tenant {memory.owner.tenant!r} whom X-Tenfold-Member names"
+    holders = f", {len(memory.holders)} with keys of their own" if memory.holders else ""
+    return f"{shown(memory.folder)}, embedder {memory.embedder}; of {whose}{holders}"
 
 
 def _presets(pairs: list[str]) -> dict[str, dict[str, Any]]:

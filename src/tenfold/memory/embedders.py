@@ -59,20 +59,17 @@ def check_name(name: str, option: str) -> None:
         )
 
 
-def fitting(tenant: Tenant, name: str = "", *, option: str, anew: bool = False) -> Embedder | None:
-    """The embedder of this name, or without one that of the tenant's vectors; None for none.
+def fitting_name(tenant: Tenant, name: str = "", *, option: str, anew: bool = False) -> str:
+    """The name of the embedder that a tenant is opened with: this one, or that of its vectors.
 
-    Its weights are loaded when the first text comes. `option` is what names it where it was
-    called from. With `anew`, for a rebuild, another one than that of the vectors is fine. Raises
-    InvalidRequest for one that the vectors are not of, MissingExtra where it is not installed.
+    `option` is what names it where it was called from. With `anew`, for a rebuild, another one than
+    that of the vectors is fine. Raises InvalidRequest for one that the vectors are not of.
     """
     check_name(name, option)
     there = tenant.embedder().partition("/")[0]
     names = {label: known for known, label in LABELS.items()}
     name = name or names.get(there, "" if there else DEFAULT)
-    if name == "none":
-        return None
-    if not anew and there and LABELS.get(name) != there:
+    if name != "none" and not anew and there and LABELS.get(name) != there:
         own = f"{option} {names[there]}" if there in names else "open it in Python with that one"
         asked = f", not of {LABELS[name]!r}" if name else ", which is none of ours"
         raise InvalidRequest(
@@ -81,6 +78,17 @@ def fitting(tenant: Tenant, name: str = "", *, option: str, anew: bool = False) 
             hint=f"{own}; or rebuild the memory: `tenfold memory rebuild --embedder"
             f" {name or DEFAULT}`",
         )
+    return name or DEFAULT
+
+
+def fitting(tenant: Tenant, name: str = "", *, option: str, anew: bool = False) -> Embedder | None:
+    """The embedder of `fitting_name`; None for none. Its weights are loaded at the first text.
+
+    Raises MissingExtra where it is not installed.
+    """
+    name = fitting_name(tenant, name, option=option, anew=anew)
+    if name == "none":
+        return None
     if name == "words":
         return WORDS
     minilm_folder()  # says at once where it is missing
