@@ -204,7 +204,7 @@ def test_a_person_is_erased_from_every_members_memory(sh: Shell) -> None:
     sh("erase", "--subject", "carol", "--yes", code=2)
     out = sh("erase", "--subject", "carol", "--all-members", "--yes", "--verify", "kettle")
     assert "erased 2 events" in out
-    assert "none of the words is left" in out
+    assert "none of the words is left; looked into every table" in out
 
 
 def test_what_was_exported_is_imported_once(sh: Shell, tmp_path: Path) -> None:
@@ -395,3 +395,14 @@ def test_serve_takes_the_embedder_of_the_vectors_and_refuses_another(tmp_path: P
         _memory(place, "magic", "home", None, trust=False)
     with pytest.raises(InvalidRequest, match="cannot be read: No such file"):
         _memory(place, "words", "home", tmp_path / "nowhere", trust=False)
+
+
+def test_a_verification_says_what_it_looks_into(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    from tenfold.cli.memory_upkeep import looked_into
+
+    assert "bytes of every file" in looked_into(str(tmp_path))
+    address = "postgresql://tenfold:secret@db/memory?keys=/keys"
+    assert "not into the server's files" in looked_into(address)
+    assert "files in /var/pg that" in looked_into(f"{address}&data=/var/pg")
+    assert "secret" not in looked_into(address)

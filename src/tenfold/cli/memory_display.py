@@ -161,10 +161,10 @@ def show_receipt(receipt: Receipt) -> None:
         )
 
 
-def show_residue(residue: Sequence[Residue]) -> None:
+def show_residue(residue: Sequence[Residue], looked: str) -> None:
     """Where probes were found, by their number: what they say is not shown again."""
     if not residue:
-        sys.stdout.write("none of the words is left in any file or index\n")
+        sys.stdout.write(f"none of the words is left; looked into {looked}\n")
     for one in residue:
         sys.stdout.write(f"word {one.probe + 1} is still in: {one.where}\n")
 

@@ -68,14 +68,33 @@ def erase(
     if as_json:
         write_json(
             {"receipt": receipt_json(receipt)}
-            | ({"residue": [asdict(one) for one in residue]} if verify else {})
+            | (
+                {"residue": [asdict(one) for one in residue], "looked_into": looked_into(folder)}
+                if verify
+                else {}
+            )
         )
     else:
         show_receipt(receipt)
         if verify:
-            show_residue(residue)
+            show_residue(residue, looked_into(folder))
     if residue:
         raise typer.Exit(1)
+
+
+def looked_into(folder: str) -> str:
+    """What a verification reads: the files themselves are another machine's with a database."""
+    from tenfold.memory.places import is_address
+
+    if not is_address(folder):
+        return "every table, every index and the bytes of every file of this tenant"
+    from tenfold.memory.postgres.address import parse
+
+    data = parse(folder).data
+    files = f", and the server's files in {data} that this process may read"
+    return "everything that this tenant's keys open, and the text index" + (
+        files if data else "; not into the server's files, which data=FOLDER in the address names"
+    )
 
 
 def receipt_json(receipt: Receipt) -> dict[str, Any]:
