@@ -86,14 +86,26 @@ def test_feedback_is_given_on_what_a_search_shows_or_on_what_is_named(sh: Shell)
     assert "no learnt weights" in sh.err
 
 
+def test_a_policy_about_feedback_says_what_else_is_of_that_kind(sh: Shell) -> None:
+    sh("retain", "set", "--kind", "feedback", "--days", "30")
+    assert "LangGraph" in sh.err
+    sh("retain", "set", "--kind", "tool", "--days", "30")
+    assert "LangGraph" not in sh.err
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
         (["consolidate"], "what to sum up"),
         (["consolidate", "nowhere"], "no conversation"),
         (["retain", "set"], "needs a limit"),
-        (["retain", "set", "--days", "0"], "keep none"),
-        (["retain", "set", "--days", "1e300"], "too many"),
+        (["retain", "set", "--days", "0"], "no span of time"),
+        (["retain", "set", "--days", "1e300"], "no span of time"),
+        (["retain", "set", "--days", "nan"], "no span of time"),
+        (["retain", "set", "--days", "1e-9"], "no span of time"),
+        (["consolidate", "--rest-days", "1e300"], "no span of time"),
+        (["consolidate", "--rest-days", "nan"], "no span of time"),
+        (["consolidate", "--rest-days", "-1"], "no span of time"),
         (["retain", "set", "--most", "3", "--kind", "dream"], "kind"),
         (["retain", "set", "--most", "3", "--scope", "all"], "no scope"),
         (["retain", "drop"], "no policy"),

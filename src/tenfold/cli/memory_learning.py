@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -20,7 +19,7 @@ def consolidate(
     conversation: Annotated[str, typer.Argument(help="what to sum up; none: --rest-days")] = "",
     rest_days: Annotated[
         float | None,
-        typer.Option("--rest-days", min=0.001, help="all in which nothing was said for so long"),
+        typer.Option("--rest-days", help="all in which nothing was said for so long"),
     ] = None,
     folder: o.Folder = FOLDER,
     tenant: o.Tenant = "default",
@@ -30,7 +29,7 @@ def consolidate(
     """Sum up conversations; search and recall then prefer the summaries."""
     from tenfold.cli.memory_display import show_summary
 
-    rest = timedelta(days=rest_days) if rest_days is not None else None
+    rest = o.span(rest_days, "--rest-days")
     with o.Place(folder, tenant, member).opened() as memory:
         made = memory.consolidate(conversation, rest=rest)
     for summary in made:

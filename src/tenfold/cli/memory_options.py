@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tenfold.memory.store import Selection
 
 FOLDER = "~/.local/share/tenfold/memory"
+FEWEST, MOST = 0.001, 1_000_000.0  # days that are a span of time
 
 Folder = Annotated[
     str,
@@ -151,3 +152,16 @@ def read_messages(file: Path) -> list[dict[str, Any]]:
             hint='[{"role": "user", "content": "..."}, ...]',
         )
     return messages
+
+
+def span(days: float | None, option: str) -> timedelta | None:
+    """A number of days as a span of time. Raises InvalidRequest for what is none that one means."""
+    if days is None:
+        return None
+    if not FEWEST <= days <= MOST:
+        raise InvalidRequest(
+            f"{days:g} days are no span of time",
+            param=option,
+            hint=f"{FEWEST:g} (a minute and a half) to {MOST:g}",
+        )
+    return timedelta(days=days)

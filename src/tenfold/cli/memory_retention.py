@@ -45,11 +45,9 @@ def set_policy(
 
     if days is None and most is None:
         raise InvalidRequest("a policy needs a limit", hint="--days, --most or both")
-    try:
-        age = timedelta(days=days) if days is not None else None
-    except OverflowError:
-        raise InvalidRequest(f"{days} days are too many", param="--days") from None
-    policy = retention.Retention(scope, _kind(kind), age, most)
+    policy = retention.Retention(scope, _kind(kind), o.span(days, "--days"), most)
+    if policy.kind == "feedback":
+        notes().print("the values of LangGraph items are of kind feedback, too: see the docs")
     with o.Place(folder, tenant, "me").opened(create=True) as memory:
         retention.set_policy(memory.tenant, policy)
 
