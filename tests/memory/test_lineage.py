@@ -181,3 +181,11 @@ def test_a_preview_says_what_is_not_the_members_to_erase(memory: Memory) -> None
     assert bob.erase(Selection(conversation="tea")).events == 1
     with pytest.raises(InvalidRequest, match="needs a selection"):
         lineage.preview(bob, Selection())
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59.999999+00:00", "9999-12-31T00:00+00:00"])
+def test_a_timeline_from_the_end_of_time_is_the_whole_one(memory: Memory, moment: str) -> None:
+    memory.add("The bus is late.")
+    shown, end = timeline.page(memory, Selection(), timeline.Place.parse(f"{moment}/1"))
+    assert (shown, end) == timeline.page(memory, Selection())
+    assert shown

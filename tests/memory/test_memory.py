@@ -428,3 +428,42 @@ def test_what_others_wrote_changes_nothing_that_is_found(tenant):
 def found_by(member, query):
     found = member.find(query)
     return zip(found.events, found.lexical.tolist(), strict=True)
+
+
+HALF = "kettle \ud800"
+
+
+@pytest.mark.parametrize(
+    ("ask", "param"),
+    [
+        (lambda m: m.search(HALF), "query"),
+        (lambda m: m.search(b"kettle"), "query"),
+        (lambda m: m.recall(HALF, 100, len), "query"),
+        (lambda m: m.feedback(HALF, [], []), "text"),
+        (lambda m: m.search("kettle", selection=Selection(conversation=HALF)), "conversation"),
+        (lambda m: list(m.history(Selection(subject=HALF))), "subject"),
+        (lambda m: list(m.history(Selection(author=5))), "author"),
+        (lambda m: m.consolidate(HALF), "conversation"),
+        (lambda m: m.erase(Selection(ids=(HALF,))), "ids"),
+        (lambda m: m.get(5), "ids"),
+        (lambda m: m.add("tea", valid_at="2026-05-01T12:00:00+00:00"), "valid_at"),
+        (lambda m: m.search("tea", selection=Selection(as_of="2026")), "as_of"),
+        (lambda m: m.facts(valid=datetime(2026, 5, 1)), "valid"),
+        (lambda m: m.facts(recorded="yesterday"), "recorded"),
+        (lambda m: m.add("tea", scope="everybody"), "scope"),
+        (lambda m: m.add("tea", scope=5), "scope"),
+        (lambda m: m.history(Selection(scope="everybody")), "scope"),
+        (lambda m: m.add_messages(["hi"], conversation="c"), "messages[0]"),
+    ],
+)
+def test_what_is_no_text_no_time_no_scope_and_no_message_is_refused_by_its_name(ada, ask, param):
+    with pytest.raises(InvalidRequest) as error:
+        ask(ada)
+    assert error.value.param == param
+
+
+def test_a_scope_may_be_given_by_its_name(ada):
+    shared = ada.add("Tea is at four.", scope="shared")
+    assert shared.scope == SHARED
+    assert list(ada.of("bob").history(Selection(scope="shared"))) == [shared]
+    assert shared not in list(ada.history(Selection(scope="private")))

@@ -270,3 +270,12 @@ def test_a_tenant_half_made_by_a_killed_process_is_not_one(store: SqliteStore):
     assert store.tenants() == []
     filled(store).check()
     assert store.tenants() == ["acme"]
+
+
+def test_a_folder_that_is_a_file_is_an_error_that_says_so(tmp_path: Path):
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    for root in (file, file / "below"):
+        with pytest.raises(StoreError, match=r"notes\.txt.* cannot be the folder"):
+            SqliteStore(root).tenant("acme")
+    assert file.read_text() == "mine"

@@ -66,7 +66,8 @@ class NewEvent:
 
     `subject` is whom the event is about (their erasure takes it along) and `to` whom it was said
     to. With `key`, handing in the same event again returns the first one; another event under the
-    same key is an error. `sources` are ids of events that this one repeats or answers.
+    same key is an error. `sources` are ids of events that this one repeats or answers. A kind and a
+    scope may be given by their names.
     """
 
     text: str
@@ -84,6 +85,7 @@ class NewEvent:
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", clean_text(self.text))
         object.__setattr__(self, "kind", _kind(self.kind))
+        object.__setattr__(self, "scope", scope_of(self.scope))
         for param in ("role", "subject", "to", "conversation", "key"):
             clean_name(getattr(self, param), param)
         if not self.role:
@@ -120,16 +122,7 @@ class Event:
 
 def clean_text(text: str) -> str:
     """Normalised (NFC) text. Raises InvalidRequest for what is not text, empty, or too long."""
-    if not isinstance(text, str):
-        raise InvalidRequest(f"text must be a string, not {type(text).__name__}", param="text")
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        raise InvalidRequest(
-            f"text is not valid Unicode: half a surrogate pair at character {e.start}",
-            param="text",
-            hint="decode the bytes with the encoding they were written in",
-        ) from None
+    clean_unicode(text, "text")
     if "\0" in text:
         raise InvalidRequest(
             "text has a zero byte: that is binary data",
@@ -148,6 +141,34 @@ def clean_text(text: str) -> str:
     return text
 
 
+def clean_unicode(text: str, param: str) -> str:
+    """The text as it is. Raises InvalidRequest for what is no string, or not valid Unicode."""
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{param} must be a string, not {type(text).__name__}", param=param)
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise InvalidRequest(
+            f"{param} is not valid Unicode: half a surrogate pair at character {e.start}",
+            param=param,
+            hint="decode the bytes with the encoding they were written in",
+        ) from None
+    return text
+
+
+def scope_of(scope: Scope | str) -> Scope:
+    """A scope, or the one of this name. Raises InvalidRequest for anything else."""
+    if isinstance(scope, Scope):
+        return scope
+    if isinstance(scope, str):
+        return Scope(scope)
+    raise InvalidRequest(
+        f"scope must be a Scope or its name, not {type(scope).__name__}",
+        param="scope",
+        hint="private, team:NAME, shared",
+    )
+
+
 def clean_name(name: str, param: str) -> str:
     """A name as it is. Raises InvalidRequest for what is too long or has control characters."""
     if not isinstance(name, str):
@@ -163,6 +184,12 @@ def clean_name(name: str, param: str) -> str:
 
 def in_utc(moment: datetime, param: str) -> datetime:
     """The moment in UTC. Raises InvalidRequest without a time zone, or out of reach of UTC."""
+    if not isinstance(moment, datetime):
+        raise InvalidRequest(
+            f"{param} must be a datetime, not {type(moment).__name__}",
+            param=param,
+            hint="datetime.fromisoformat('2026-05-01T12:00:00+00:00') makes one of a text",
+        )
     if moment.tzinfo is None:
         raise InvalidRequest(
             f"{param} {moment.isoformat()} has no time zone",
@@ -191,7 +218,7 @@ def clean_time(moment: datetime, param: str, now: datetime | None = None) -> dat
 
 def clean_id(ulid: str, param: str) -> str:
     """An event's id as it is. Raises InvalidRequest for what cannot be one."""
-    if len(ulid) != 26 or any(c not in CROCKFORD for c in ulid):
+    if not isinstance(ulid, str) or len(ulid) != 26 or any(c not in CROCKFORD for c in ulid):
         raise InvalidRequest(f"{ulid!r} is no event id", param=param, hint="26 letters and digits")
     return ulid
 

@@ -220,6 +220,12 @@ def of_messages(
 ) -> Iterator[NewEvent]:
     """Chat messages as events. Raises InvalidRequest for what is none."""
     for place, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise InvalidRequest(
+                f"a message must be an object, not {type(message).__name__}",
+                param=f"messages[{place}]",
+                hint='{"role": "user", "content": "..."}',
+            )
         role, content = message.get("role"), message.get("content")
         if not isinstance(role, str):
             raise InvalidRequest("a message needs a role", param=f"messages[{place}].role")

@@ -25,7 +25,7 @@ from tenfold.memory.derive.summaries import KIND as SUMMARY
 from tenfold.memory.derive.summaries import Summary
 from tenfold.memory.deriving import VECTORS, Deriving
 from tenfold.memory.embedding import Embedder, HashedWords, MiniLM, QueryCache
-from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent
+from tenfold.memory.events import LONGEST_TEXT, Event, Kind, NewEvent, clean_unicode, in_utc
 from tenfold.memory.learning import Learner, Learnt, LearntRankers, feedback
 from tenfold.memory.packing import Packed, pack
 from tenfold.memory.places import open_store
@@ -162,7 +162,7 @@ class Memory:
         place of its own; so does a selection of single events, or of a time, for the summaries.
         `rerank` stands in for the one that the memory was opened with.
         """
-        if not query.strip():
+        if not clean_unicode(query, "query").strip():
             raise InvalidRequest("the query is empty", param="query")
         rerank = rerank or self._rerank
         self.derive(CATCH_UP)
@@ -316,7 +316,8 @@ class Memory:
             for c in self._claims()
             if (not subject or _same(c.subject, subject)) and (not by or c.by == by)
         ]
-        return as_of(facts(claimed), valid or now, recorded or now)
+        moments = (in_utc(valid or now, "valid"), in_utc(recorded or now, "recorded"))
+        return as_of(facts(claimed), *moments)
 
     def _claims(self) -> list[Claim]:
         if self._queries is None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.errors import TenfoldError
-from tenfold.memory.events import Event, Kind, NewEvent, Scope, in_utc
+from tenfold.memory.events import Event, Kind, NewEvent, Scope, clean_unicode, in_utc, scope_of
 
 Vectors = NDArray[np.float32]
 # Kinds that are derived when somebody asks for it. No queue brings them back: a rebuild keeps them,
@@ -32,8 +32,8 @@ class StoreError(TenfoldError):
 class Selection:
     """Which of a member's events are meant; what is left out does not restrict.
 
-    `as_of` goes back in time: events that were recorded and valid by then. Raises InvalidRequest
-    for a time without a zone.
+    `as_of` goes back in time: events that were recorded and valid by then. A scope may be given by
+    its name. Raises InvalidRequest for a time without a zone, and for what is no text.
     """
 
     ids: tuple[str, ...] = ()
@@ -47,6 +47,12 @@ class Selection:
     as_of: datetime | None = None
 
     def __post_init__(self) -> None:
+        for ulid in self.ids:
+            clean_unicode(ulid, "ids")
+        for param in ("subject", "conversation", "author"):
+            clean_unicode(getattr(self, param), param)
+        if self.scope is not None:
+            object.__setattr__(self, "scope", scope_of(self.scope))
         for param in ("since", "until", "as_of"):
             moment = getattr(self, param)
             if moment is not None:

@@ -57,8 +57,10 @@ def page(
     """
     if limit < 1:
         raise InvalidRequest(f"limit is {limit}, at least 1", param="limit")
-    # One microsecond on: the others of the same moment come by their places in the log.
-    end = before.valid_at + timedelta(microseconds=1) if before else datetime.now(UTC) + 2 * AHEAD
+    end = datetime.now(UTC) + 2 * AHEAD  # nothing is later
+    if before is not None and before.valid_at < end:
+        # One microsecond on: the others of the same moment come by their places in the log.
+        end = before.valid_at + timedelta(microseconds=1)
     if selection.until is not None:
         end = min(end, selection.until)
     first = selection.since or BEGINNING

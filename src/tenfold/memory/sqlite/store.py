@@ -11,6 +11,7 @@ from tenfold.errors import InvalidRequest, UnknownName
 from tenfold.memory.events import clean_name
 from tenfold.memory.sqlite.database import PATIENCE, Database, create
 from tenfold.memory.sqlite.tenant import SqliteTenant
+from tenfold.memory.store import StoreError
 
 SUFFIX = ".memory"
 LONGEST_FILE = 200  # bytes of a file's name without what SQLite appends
@@ -70,7 +71,13 @@ class SqliteStore:
             self._open.clear()
 
     def _make(self, path: Path) -> None:
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # memories are nobody else's
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # memories are nobody else's
+        except OSError as error:
+            raise StoreError(
+                f"{self.root} cannot be the folder of memories: {error.strerror}",
+                hint="a folder, or where one can be made",
+            ) from None
         create(path)
 
 
