@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tenfold.errors import MissingExtra
+from tenfold.memory import learning
 from tenfold.memory.memory import Memory
+from tenfold.memory.weights import LOCOMO
+from tenfold.server import mcp as server
 
 mcp = pytest.importorskip("mcp")
 
@@ -162,15 +167,40 @@ async def test_another_members_private_memory_is_out_of_reach(tmp_path: Path) ->
             )
 
 
+async def test_feedback_teaches_beside_the_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def lesson(*_: object) -> tuple[learning.Learnt, dict[str, float]]:
+        go_on.wait(30)
+        return learning.Learnt(True, 2, "as if it were better"), dict(LOCOMO)
+
+    monkeypatch.setattr(learning, "lesson", lesson)
+    monkeypatch.setattr(server, "EVERY", 2)
+    memory = Memory.open(tmp_path, embedder="words")
+    tools = server.Tools(memory)
+    event = memory.add(BOATS)
+    for _ in range(2):
+        await tools.feedback("boats?", [event.id], [event.id])
+    found = await tools.search("boats")  # while it learns
+    assert found["events"][0]["id"] == event.id
+    assert memory.ranks() == "locomo"
+    [thread] = [t for t in threading.enumerate() if t.name == server.LEARNING]
+    go_on.set()
+    await anyio.to_thread.run_sync(thread.join, 30)
+    assert memory.ranks() != "locomo"
+    tools.close()
+    memory.close()
+
+
 def test_without_the_package_the_line_that_installs_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tenfold.server.mcp import build
-
     monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
     memory = Memory.open(tmp_path, embedder=None)
     with pytest.raises(MissingExtra, match=r"pip install 'mcp>=2'"):
-        build(memory)
+        server.build(server.Tools(memory))
     memory.close()
 
 

@@ -15,6 +15,7 @@ from tenfold.memory.events import SHARED
 from tenfold.memory.memory import Memory
 from tenfold.memory.retention import Retention, set_policy
 from tenfold.memory.store import Selection
+from tenfold.memory.weights import LOCOMO
 from tenfold.server.memories import Memories
 from tenfold.server.settings import MemorySettings, Owner
 
@@ -32,6 +33,7 @@ CONSOLIDATE, RETENTION = "/v1/memory/consolidate", "/v1/memory/retention"
         ("POST", CONSOLIDATE, {}),
         ("POST", FEEDBACK, {"query": "x", "shown": ["0" * 26]}),
         ("POST", LEARN, None),
+        ("DELETE", LEARN, None),
         ("GET", RETENTION, None),
     ],
 )
@@ -72,6 +74,21 @@ async def test_what_was_said_again_is_named_by_what_is_shown(
         first, again = await add(http, HOME, HOME.lower())
         (hit,) = (await http.post(SEARCH, json={"query": "where do I live? Porto"})).json()["data"]
     assert {hit["event"]["id"], *hit["repeats"]} == {first["id"], again["id"]}
+
+
+async def test_what_was_learnt_can_be_taken_back(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt = learning.Learnt(True, 1, "as if it were better")
+    monkeypatch.setattr(learning, "lesson", lambda *_: (learnt, dict(LOCOMO)))
+    async with serving(scripted, settings(tmp_path)) as http:
+        (event,) = await add(http, HOME)
+        assert "no learnt weights" in (await failure(await http.delete(LEARN), 400))[2]
+        body = {"query": "home?", "shown": [event["id"]], "useful": [event["id"]]}
+        await http.post(FEEDBACK, json=body)
+        assert (await http.post(LEARN)).json()["ranks"] != "locomo"
+        assert (await http.delete(LEARN)).json() == {"ranks": "locomo"}
+        assert (await http.post(LEARN)).json()["ranks"] == "locomo"  # not from the same feedback
 
 
 async def test_feedback_is_kept_and_learning_says_how_it_went(

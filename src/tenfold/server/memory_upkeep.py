@@ -58,6 +58,11 @@ def routes(router: APIRouter, on_memory: OnMemory, look_at: OnMemory) -> None:
 
         return _json(await look_at(request, learn))
 
+    @router.delete("/v1/memory/learn", responses=_answers(shapes.Ranks))
+    async def unlearn(request: Request) -> Response:
+        """Go back to what ranked before the last learning."""
+        return _json(await look_at(request, lambda m: shapes.Ranks(ranks=m.unlearn())))
+
     @router.get("/v1/memory/retention", responses=_answers(shapes.RetentionList))
     async def list_retention(request: Request) -> Response:
         """How long, and how many, events are kept."""

@@ -63,6 +63,12 @@ class Learnt(Answer):
     ranks: str
 
 
+class Ranks(Answer):
+    """The name of what ranks now."""
+
+    ranks: str
+
+
 class Retention(Answer):
     """How many days, or how many events, of a scope and kind are kept; "" is every one."""
 
