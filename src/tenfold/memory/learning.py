@@ -255,7 +255,10 @@ def lesson(
     held = [s for s in shown[HELD_BACK - 1 :: HELD_BACK] if s.teaches]
     rest = [s.judged for i, s in enumerate(shown) if (i + 1) % HELD_BACK and s.teaches]
     if not rest or len(held) < LEAST:
-        why = f"{len(rest)} feedback to learn from and {len(held)} to judge by: too little"
+        why = (
+            f"{len(rest)} feedback to learn from and {len(held)} to judge by: too little,"
+            f" {HELD_BACK * LEAST} are needed in which something shown was useful and something not"
+        )
         return Learnt(False, len(shown), why), {}
     weights = fit(rest)
     gain, low = _gain(held, Weighted(weights), current)
