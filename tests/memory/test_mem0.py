@@ -526,7 +526,7 @@ def test_an_import_that_cannot_be_whole_writes_nothing_and_names_the_memory(memo
 def test_the_command_imports_a_dump(tmp_path, capsys):
     file = dump(tmp_path, [as_mem0_has_it("I like marzipan", user_id="ada")])
     place = ["--folder", str(tmp_path / "m"), "--tenant", "mem0"]
-    for count in ("1 events", "0 events"):
+    for count in ("1 new event, 0 here", "0 new events, 1 here"):
         main(["memory", "import", "--from", "mem0", str(file), *place])
         assert count in capsys.readouterr().out
     with Memory(tmp_path / "m", embedder="words") as memory:
