@@ -70,6 +70,17 @@ def test_what_is_added_is_found_verbatim_and_shown_in_history(sh: Shell) -> None
     assert [e["id"] for e in sh.lines("history", "--id", ids[0])] == ids[:1]
 
 
+def test_age_counts_where_a_half_life_is_given(sh: Shell) -> None:
+    old = json.dumps({"text": KETTLE, "valid_at": "2020-05-01T12:00:00+00:00"})
+    sh("import", "-", stdin=old)
+    (plain,) = sh.lines(*words("search", "red kettle"))
+    (faded,) = sh.lines(*words("search", "red kettle", "--half-life-days", "1"))
+    assert "age" not in plain["parts"]
+    assert faded["parts"]["age"] < 0
+    assert faded["score"] == pytest.approx(plain["score"] / 10)  # the floor
+    sh("search", "red kettle", "--half-life-days", "1e300", code=2)
+
+
 def test_an_explanation_adds_up_to_the_scores(sh: Shell) -> None:
     for text in (KETTLE, BOATS):
         sh("add", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +80,9 @@ def search(
     verbatim: Annotated[
         bool, typer.Option("--verbatim", help="every event by itself: no summaries")
     ] = False,
+    half_life_days: Annotated[
+        float, typer.Option(min=0, max=36500, help="after so many days a score is half; 0: never")
+    ] = 0.0,
     conversation: o.Conversation = "",
     subject: o.Subject = "",
     author: o.Author = "",
@@ -94,6 +98,7 @@ def search(
 ) -> None:
     """Find what answers a query, best first."""
     from tenfold.cli.memory_display import hit_json, show_hits
+    from tenfold.memory.decay import HalfLives
 
     meant = o.selection(
         conversation=conversation,
@@ -106,7 +111,8 @@ def search(
     )
     if not query.strip():
         raise InvalidRequest("the query is empty", param="query")
-    with o.Place(folder, tenant, member).opened(embedder) as memory:
+    lives = HalfLives(default=timedelta(days=half_life_days)) if half_life_days else None
+    with o.Place(folder, tenant, member).opened(embedder, half_lives=lives) as memory:
         memory.derive()  # a command has no server behind it that does so meanwhile
         hits = memory.search(query, k, meant, verbatim=verbatim)
     if as_json:

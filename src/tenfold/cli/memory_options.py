@@ -16,6 +16,7 @@ import typer
 from tenfold.errors import InvalidRequest, UnknownName
 
 if TYPE_CHECKING:
+    from tenfold.memory.decay import HalfLives
     from tenfold.memory.memory import Memory
     from tenfold.memory.store import Selection
 
@@ -57,7 +58,12 @@ class Place:
 
     @contextmanager
     def opened(
-        self, embedder: str = "none", *, create: bool = False, anew: bool = False
+        self,
+        embedder: str = "none",
+        *,
+        create: bool = False,
+        anew: bool = False,
+        half_lives: HalfLives | None = None,
     ) -> Iterator[Memory]:
         """The memory, closed at the end. Raises InvalidRequest where there is none.
 
@@ -79,7 +85,7 @@ class Place:
             ) from None
         try:
             chosen = fitting(tenant, embedder, option="--embedder", anew=anew)
-            yield Memory(tenant, self.member, embedder=chosen)
+            yield Memory(tenant, self.member, embedder=chosen, half_lives=half_lives)
         finally:
             tenant.close()
 
