@@ -2,7 +2,7 @@
 
     from tenfold import LLM
     from tenfold.agents.remembering import MemoryUse, chat
-    from tenfold.memory.memory import Memory
+    from tenfold.memory import Memory
 
     with LLM("concierge") as llm:
         memory = Memory.open("memories", member="ada")
