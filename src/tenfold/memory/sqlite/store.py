@@ -74,8 +74,9 @@ class SqliteStore:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # memories are nobody else's
         except OSError as error:
+            why = "it is a file" if self.root.is_file() else error.strerror
             raise StoreError(
-                f"{self.root} cannot be the folder of memories: {error.strerror}",
+                f"{self.root} cannot be the folder of memories: {why}",
                 hint="a folder, or where one can be made",
             ) from None
         create(path)
