@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import shutil
@@ -17,6 +18,8 @@ from rich.console import Console
 
 from tenfold.cli.arguments import Load
 from tenfold.cli.conversation import Conversation
+from tenfold.memory import Memory
+from tenfold.memory.events import Kind
 from tenfold.types import SamplingParams
 
 from .test_cli import gsm8k, run, tenfold
@@ -105,6 +108,30 @@ def test_chat_over_a_pipe(tiny_model: Path, tmp_path: Path) -> None:
     assert messages[0]["content"] == "be kind\n\nThe door is blue."
     roles = [m["role"] for m in messages]
     assert roles == ["system", "user", "assistant", "user", "assistant"]
+
+
+def test_a_chat_with_a_memory_is_told_what_an_earlier_one_was(tmp_path: Path) -> None:
+    with contextlib.closing(Memory.open(tmp_path, embedder="words")) as memory:
+        memory.add("Hello.")
+        memory.derive()
+    said = []
+    for line in ("My check in date is May 3rd.", "What is my check in date?"):
+        argv = ["chat", "concierge", "--memory", str(tmp_path), "--temperature", "0"]
+        code, out, err = tenfold(*argv, stdin=line + "\n")
+        assert code == 0, err
+        said.append(out)
+    assert "told from memory" not in said[0]
+    assert "May 3rd" in said[1]
+    assert "told from memory: 1 event" in said[1]
+    with contextlib.closing(Memory.open(tmp_path, embedder="words")) as memory:
+        kept = [e for e in memory.history() if e.kind is Kind.OBSERVATION]
+        assert [e.role for e in kept] == ["user", "user", "assistant", "user", "assistant"]
+        assert len({e.conversation for e in kept[1:]}) == 2
+    code, _, err = tenfold(
+        "chat", "concierge", "--memory", str(tmp_path), "--memory-form", "poem", stdin=""
+    )
+    assert code == 2
+    assert "poem" in err
 
 
 def test_eval_resumes_after_being_killed(tiny_model: Path, tmp_path: Path) -> None:

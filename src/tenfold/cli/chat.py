@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from tenfold.cli import arguments as a
+from tenfold.cli.memory_options import Place
 from tenfold.cli.output import console, notes
-from tenfold.errors import InvalidRequest, TenfoldError
+from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 
 if TYPE_CHECKING:
+    from tenfold.agents.remembering import Form
     from tenfold.cli.conversation import Conversation
 
 
@@ -38,16 +41,30 @@ def command(
     adapter: a.Adapters = None,
     executor: a.Executor = "auto",
     kv_memory_mb: a.KvMemory = 1024,
+    memory: Annotated[
+        str, typer.Option("--memory", help="remember, and be told, what was said: a folder")
+    ] = "",
+    tenant: Annotated[
+        str, typer.Option("--memory-tenant", help="the tenant whose memory it is")
+    ] = "default",
+    member: Annotated[str, typer.Option("--memory-member", help="the member whose it is")] = "me",
+    form: Annotated[
+        str, typer.Option("--memory-form", help="facts (which the concierge reads) or turns")
+    ] = "facts",
 ) -> None:
     """Chat with a model in the terminal."""
+    if form not in ("facts", "turns"):
+        raise UnknownName("form", form, ("facts", "turns"), param="--memory-form")
     chosen = a.decode_object(strategy, n, reward, decode, decode_json)
     known = _read(facts) if facts else None
     with notes().status(f"Loading {model} ..."):
         from tenfold.cli.conversation import Conversation
 
         llm = a.Load(model, dtype, tuple(adapter or ()), executor, kv_memory_mb).llm()
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, ExitStack() as stack:
         try:
+            place = Place(memory, tenant, member) if memory else None
+            kept = stack.enter_context(place.opened("", create=True)) if place else None
             a.add_reward(llm.rewards, reward)
             params = a.sampling(
                 llm.model.default_params(),
@@ -56,7 +73,9 @@ def command(
                 max_tokens=max_tokens,
                 seed=seed,
             )
-            conversation = Conversation(llm, params, chosen, console(), system, known)
+            conversation = Conversation(
+                llm, params, chosen, console(), system, known, kept, cast("Form", form)
+            )
             _talk(runner, conversation)
         finally:
             runner.run(llm.close())

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tenfold.agents import remembering
+from tenfold.agents.remembering import MemoryUse
 from tenfold.cli import arguments as a
 from tenfold.cli.output import printable
 from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
+from tenfold.memory.events import NewEvent, new_id
 from tenfold.search.events import CheckpointEvent, ResultEvent, TokensEvent
+from tenfold.types import as_messages
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tenfold.agents.remembering import Form, Recalled
+    from tenfold.memory.memory import Memory
     from tenfold.search.llm import AsyncLLM
     from tenfold.types import SamplingParams
 
@@ -44,6 +51,8 @@ class Conversation:
         out: Console,
         system: str | None = None,
         facts: str | None = None,
+        memory: Memory | None = None,
+        form: Form = "facts",
     ) -> None:
         self.llm = llm
         self.params = params
@@ -55,6 +64,8 @@ class Conversation:
         self.messages: list[dict[str, Any]] = []
         self.last: ResultEvent | None = None
         self._partial = ""
+        self._memory = memory
+        self._use = MemoryUse(form=form, conversation=f"chat:{new_id()}")
 
     def context(self) -> list[dict[str, Any]]:
         """The messages a request holds: system and facts first."""
@@ -74,7 +85,16 @@ class Conversation:
             raise
 
     async def _answer(self, selects: bool) -> None:
-        request = self.llm.chat_request(self.context(), self.params)
+        given = as_messages(self.context())
+        request = self.llm.chat_request(given, self.params)
+        found, new = remembering.NOTHING, list[NewEvent]()
+        if self._memory is not None:
+            new = remembering.turns(given, self._use)
+            prompt, most = len(request.prompt_ids), self.params.max_tokens
+            room = remembering.room(self.llm.context_length, prompt, most, self._use)
+            tokenizer = self.llm.model.tokenizer
+            found = remembering.recalled(self._memory, given, self._use, room, tokenizer)
+            request = self.llm.chat_request(remembering.informed(given, found), self.params)
         grown: dict[int, int] = {}
         async with aclosing(self.llm.stream(request, self.options)) as events:
             async for event in events:
@@ -89,6 +109,7 @@ class Conversation:
                     self._checkpoint(event)
                 elif isinstance(event, ResultEvent):
                     self._finish(event, selects)
+                    self._remember(new, event.completions[0].text, found)
 
     def _counting(self, grown: dict[int, int]) -> None:
         if self.out.is_terminal:
@@ -122,6 +143,16 @@ class Conversation:
             self.out.print()
         self.messages.append({"role": "assistant", "content": answer})
         self.last = event
+
+    def _remember(self, new: Sequence[NewEvent], answer: str, found: Recalled) -> None:
+        if self._memory is None:
+            return
+        if count := len(found.events):
+            self.out.print(f"[dim]told from memory: {count} event{'s' * (count != 1)}[/dim]")
+        try:
+            remembering.remember(self._memory, new, answer, self._use, found)
+        except TenfoldError as error:  # the answer is there all the same
+            self.out.print(f"not remembered: {error.message}", style="yellow", markup=False)
 
     def stopped(self) -> None:
         """An answer was interrupted: what was shown of it stays in the conversation."""
@@ -200,6 +231,7 @@ class Conversation:
 
     def _reset(self, _: str) -> None:
         self.messages.clear()
+        self._use = replace(self._use, conversation=f"chat:{new_id()}")
         self.out.print("[dim]the conversation is forgotten[/dim]")
 
     def _stats(self, _: str) -> None:
