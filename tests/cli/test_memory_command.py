@@ -102,6 +102,14 @@ def test_text_comes_from_standard_input_too(sh: Shell) -> None:
     assert "text is empty" in sh.err
 
 
+def test_what_is_refused_makes_no_memory(sh: Shell, tmp_path: Path) -> None:
+    sh("add", "", code=2)
+    sh("add", "x", "--valid-at", "2999-01-01", code=2)
+    chat = '[{"role": "user", "content": 3}]'
+    sh("add", "--messages", "-", "--conversation", "c", stdin=chat, code=2)
+    assert not (tmp_path / "memories").exists()
+
+
 def test_messages_become_events_of_a_conversation(sh: Shell, tmp_path: Path) -> None:
     file = tmp_path / "chat.json"
     chat = [
@@ -168,12 +176,15 @@ def test_members_and_tenants_do_not_see_each_other(sh: Shell) -> None:
 
 def test_a_team_is_granted_and_revoked(sh: Shell) -> None:
     sh("add", KETTLE, "--member", "ada", "--scope", "team:crew", code=2)
-    sh("grant", "ada", "crew")
+    assert "tenfold memory grant ada crew" in sh.err
+    assert sh("grant", "ada", "crew") == "ada is now in team crew\n"
+    assert sh("grant", "ada", "crew") == "ada was in team crew\n"
     sh("add", KETTLE, "--member", "ada", "--scope", "team:crew")
     assert sh.lines("history", "--member", "bob") == []
     sh("grant", "bob", "crew")
     assert len(sh.lines("history", "--member", "bob")) == 1
-    sh("revoke", "bob", "crew")
+    assert sh("revoke", "bob", "crew") == "bob is no longer in team crew\n"
+    assert sh("revoke", "bob", "crew") == "bob was not in team crew\n"
     assert sh.lines("history", "--member", "bob") == []
 
 
@@ -181,6 +192,7 @@ def test_erasing_needs_to_be_told_what_and_a_yes(sh: Shell) -> None:
     sh("add", BOATS, "--conversation", "tea")
     sh("erase", "--yes", code=2)
     assert "nothing says what to erase" in sh.err
+    assert "all that is yours: --since 1000-01-01" in sh.err
     for answer, code, said in (("", 2, "nobody said yes"), ("n\n", 1, "nothing was erased")):
         sh("erase", "--conversation", "tea", stdin=answer, code=code)
         assert "Erase 1 event of me" in sh.err
@@ -190,6 +202,10 @@ def test_erasing_needs_to_be_told_what_and_a_yes(sh: Shell) -> None:
     assert sh.lines("history") == []
     sh("erase", "--conversation", "tea", "--yes", code=2)
     assert "no event that can be erased" in sh.err
+    for text in (BOATS, KETTLE):
+        sh("add", text)
+    assert "erased 2 events" in sh("erase", "--since", "1000-01-01", "--yes")
+    assert sh.lines("history") == []
 
 
 def test_an_erasure_is_verified_and_what_is_left_is_an_error(sh: Shell) -> None:
@@ -344,6 +360,10 @@ def test_stored_text_cannot_steer_the_terminal(sh: Shell) -> None:
     [
         (["status"], "no memory of tenant 'default'"),
         (["ad"], "see `tenfold memory --help`"),
+        (["history", "--nothing"], "see `tenfold memory history --help`"),
+        (["retain", "set", "--most", "x"], "see `tenfold memory retain set --help`"),
+        (["status", "--folder", "postgresql:/db/memory"], "begins with postgresql://"),
+        (["status", "--folder", "postgres:memory"], "begins with postgresql://"),
         ([], "see `tenfold memory --help`"),
         (["add", "x", "--scope", "everyone"], "there is no scope"),
         (["add", "x", "--kind", "dream"], "kind"),
@@ -417,3 +437,10 @@ def test_a_verification_says_what_it_looks_into(tmp_path: Path) -> None:
     assert "not into the server's files" in looked_into(address)
     assert "files in /var/pg that" in looked_into(f"{address}&data=/var/pg")
     assert "secret" not in looked_into(address)
+
+
+def test_an_address_with_an_unknown_parameter_names_it(sh: Shell) -> None:
+    pytest.importorskip("psycopg")
+    sh("status", "--folder", "postgresql://ada:pw@db/memory?sslmod=require", code=2)
+    assert "unknown parameter 'sslmod'" in sh.err
+    assert "pw" not in sh.err

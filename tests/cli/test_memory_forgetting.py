@@ -45,7 +45,9 @@ def test_what_is_said_again_is_shown_once(sh: Shell) -> None:
 
 def test_policies_are_set_shown_applied_and_dropped(sh: Shell) -> None:
     sh("retain", "set", "--scope", "private", "--kind", "observation", "--most", "1")
-    sh("retain", "set", "--days", "3650")
+    assert "every scope: events are kept for 3650 days; `tenfold" in sh(
+        "retain", "set", "--days", "3650"
+    )
     assert sh.lines("retain", "show") == [
         {"scope": "", "kind": "", "days": 3650.0, "most": None},
         {"scope": "private", "kind": "observation", "days": None, "most": 1},
@@ -96,7 +98,8 @@ def test_a_policy_about_feedback_says_what_else_is_of_that_kind(sh: Shell) -> No
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["consolidate"], "what to sum up"),
+        (["consolidate"], "either a conversation or --rest-days"),
+        (["feedback", "x", "--conversation", "nowhere", "--embedder", "words"], "on nothing"),
         (["consolidate", "nowhere"], "no conversation"),
         (["retain", "set"], "needs a limit"),
         (["retain", "set", "--days", "0"], "no span of time"),

@@ -109,6 +109,8 @@ def _run(arguments: list[str]) -> None:
     except Exception as e:
         if not hasattr(e, "format_message"):  # not one of click's own
             raise
-        raise InvalidRequest(e.format_message(), hint=f"see `tenfold {name} --help`") from None
+        context = getattr(e, "ctx", None)  # of the innermost command that was read
+        command = context.command_path if context is not None else f"tenfold {name}"
+        raise InvalidRequest(e.format_message(), hint=f"see `{command} --help`") from None
     if code:
         sys.exit(code)

@@ -43,8 +43,9 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Remember a text, or a list of messages; prints ids."""
-    from tenfold.memory.events import Scope
+    from tenfold.memory.events import NewEvent, Scope
     from tenfold.memory.interchange import as_json as plain
+    from tenfold.memory.interchange import of_messages
 
     fields: dict[str, Any] = {
         "subject": subject,
@@ -57,14 +58,15 @@ def add(
             raise InvalidRequest("--messages brings its own texts, roles and kinds", param="text")
         if not conversation:
             raise InvalidRequest("--messages needs --conversation NAME", param="--conversation")
-        chat = o.read_messages(messages)
+        said_there = list(of_messages(o.read_messages(messages), conversation, fields))
         with o.Place(folder, tenant, member).opened(create=True) as memory:
-            events = memory.add_messages(chat, conversation=conversation, **fields)
+            events = memory.add_all(said_there)
     else:
         said = o.read_text(Path("-")).strip("\r\n") if text is None else text
         fields |= {"role": role, "conversation": conversation, "key": key, "kind": kind}
+        new = NewEvent(said, **fields)  # refused before a memory is made for it
         with o.Place(folder, tenant, member).opened(create=True) as memory:
-            events = [memory.add(said, **fields)]
+            events = memory.add_all([new])
     for event in events:
         if as_json:
             write_line(plain(event))

@@ -11,6 +11,7 @@ import typer
 from tenfold.cli import memory_options as o
 from tenfold.cli.arguments import AsJson
 from tenfold.cli.output import notes, write_json, write_line
+from tenfold.errors import InvalidRequest
 
 FOLDER = o.FOLDER
 
@@ -29,6 +30,12 @@ def consolidate(
     """Sum up conversations; search and recall then prefer the summaries."""
     from tenfold.cli.memory_display import show_summary
 
+    if bool(conversation) == (rest_days is not None):
+        raise InvalidRequest(
+            "say what to sum up",
+            hint="either a conversation or --rest-days N",
+            param="conversation",
+        )
     rest = o.span(rest_days, "--rest-days")
     with o.Place(folder, tenant, member).opened() as memory:
         made = memory.consolidate(conversation, rest=rest)

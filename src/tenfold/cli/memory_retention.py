@@ -50,6 +50,7 @@ def set_policy(
         notes().print("the values of LangGraph items are of kind feedback, too: see the docs")
     with o.Place(folder, tenant, "me").opened(create=True) as memory:
         retention.set_policy(memory.tenant, policy)
+    sys.stdout.write(_said(policy) + "; `tenfold memory retain apply` erases what is due\n")
 
 
 @app.command()

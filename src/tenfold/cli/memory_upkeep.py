@@ -10,7 +10,7 @@ import typer
 
 from tenfold.cli import memory_options as o
 from tenfold.cli.arguments import AsJson
-from tenfold.cli.output import notes, write_json
+from tenfold.cli.output import notes, printable, write_json
 from tenfold.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def erase(
     if meant.is_everything():
         raise InvalidRequest(
             "nothing says what to erase",
-            hint="--id, --conversation, --subject, --author, --kind, --scope, --since or --until",
+            hint="--id, --conversation, --subject, --author, --kind, --scope, --since or --until;"
+            " all that is yours: --since 1000-01-01, of every member: --all-members with it",
         )
     with o.Place(folder, tenant, member).opened() as memory:
         if not yes:
@@ -182,7 +183,10 @@ def grant(
 ) -> None:
     """Let a member read and write a team's events."""
     with o.Place(folder, tenant, member).opened(create=True) as memory:
+        known = team in memory.tenant.member(member).teams
         memory.tenant.grant(member, team)
+    was = "was in" if known else "is now in"
+    sys.stdout.write(f"{printable(member)} {was} team {printable(team)}\n")
 
 
 def revoke(
@@ -193,4 +197,7 @@ def revoke(
 ) -> None:
     """Take a member out of a team."""
     with o.Place(folder, tenant, member).opened() as memory:
+        known = team in memory.tenant.member(member).teams
         memory.tenant.revoke(member, team)
+    was = "is no longer in" if known else "was not in"
+    sys.stdout.write(f"{printable(member)} {was} team {printable(team)}\n")

@@ -63,7 +63,8 @@ def check_teams(author: str, events: Sequence[NewEvent], teams: Iterable[str]) -
         raise InvalidRequest(
             f"{author!r} is not in team {min(missing)!r}",
             param="scope",
-            hint="the tenant grants teams: tenant.grant(member, team)",
+            hint=f"`tenfold memory grant {author} {min(missing)}` makes it so"
+            " (in Python memory.tenant.grant)",
         )
 
 
@@ -84,7 +85,8 @@ def check_erasable(selection: Selection) -> None:
         raise InvalidRequest(
             "an erasure needs a selection",
             param="selection",
-            hint="to erase everything, drop the tenant",
+            hint="a conversation, subject, author, kind, scope, time or ids; since 1000-01-01 is"
+            " everything",
         )
 
 

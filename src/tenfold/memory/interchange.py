@@ -159,7 +159,8 @@ def _new_to(member: Member, records: Iterable[_Record]) -> list[_Record]:
             raise record.refused(
                 f"{member.name!r} is not in team {new.scope.team!r}",
                 "scope",
-                "the tenant grants teams: tenant.grant(member, team)",
+                f"`tenfold memory grant {member.name} {new.scope.team}` makes it so"
+                " (in Python memory.tenant.grant)",
             )
         first_id = record.origin or record.id
         if record.author not in ("", member.name):

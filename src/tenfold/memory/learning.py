@@ -85,8 +85,15 @@ def feedback(
 ) -> NewEvent:
     """The event that says which of the shown events answered a query; `within` one conversation.
 
-    Raises InvalidRequest for useful events that were not shown, or too many of them.
+    Raises InvalidRequest where nothing was shown, or for useful events that were not shown or are
+    too many.
     """
+    if not shown:
+        raise InvalidRequest(
+            "feedback on nothing says nothing",
+            param="shown",
+            hint="`shown` are the ids of the hits, `useful` some of them",
+        )
     if missing := sorted(set(useful) - set(shown)):
         raise InvalidRequest(
             f"{missing[0]} is useful but was not shown",

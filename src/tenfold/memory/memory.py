@@ -243,7 +243,7 @@ class Memory:
             raise InvalidRequest(
                 "say what to sum up",
                 param="conversation",
-                hint="either a conversation, or after what time of rest",
+                hint="either a conversation, or after what time of rest (HTTP: rest_days)",
             )
         names = [conversation]
         if rest is not None:

@@ -26,9 +26,9 @@ def open_store(place: str | Path) -> MemoryStore:
 
 
 def is_address(place: str | Path) -> bool:
-    """Whether it is a database's address; raises InvalidRequest for one that became a Path."""
+    """Whether it is a database's address; raises InvalidRequest for a Path, and one mistyped."""
     scheme, colon, rest = str(place).partition(":")
-    if not colon or scheme not in SCHEMES or not rest.startswith("/"):
+    if not colon or scheme not in SCHEMES:
         return False
     if isinstance(place, Path):
         raise InvalidRequest(
@@ -36,7 +36,13 @@ def is_address(place: str | Path) -> bool:
             param="folder",
             hint="give the address as a string",
         )
-    return rest.startswith("//")
+    if not rest.startswith("//"):
+        raise InvalidRequest(
+            "the address of a database begins with postgresql://",
+            param="folder",
+            hint=f"two slashes after {scheme}:, or ./{scheme}:... for a folder of that name",
+        )
+    return True
 
 
 def shown(place: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tenfold.memory.store import StoreError
 KEYS = "~/.local/share/tenfold/keys"
 PATIENCE = 10  # seconds for a server to answer a connection
 _OURS = ("keys", "data")
+_UNKNOWN = re.compile(r'invalid URI query parameter: "([\w-]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,14 @@ def parse(address: str) -> Address:
         if not parts.netloc:  # urlunsplit drops the empty host of postgresql:///database
             conninfo = f"{parts.scheme}://{conninfo.partition(':')[2].removeprefix('//')}"
         said = psycopg.conninfo.conninfo_to_dict(conninfo)
-    except (ValueError, psycopg.Error):
+    except (ValueError, psycopg.Error) as error:
+        if unknown := _UNKNOWN.search(str(error)):
+            raise InvalidRequest(
+                f"the address of the database has an unknown parameter {unknown[1]!r}",
+                param="address",
+                hint="keys=FOLDER, data=FOLDER, and those of libpq, such as sslmode and"
+                " connect_timeout",
+            ) from None
         raise InvalidRequest(
             "the address of the database cannot be read",
             param="address",
