@@ -177,7 +177,7 @@ def test_a_turn_that_memory_would_refuse_is_refused_by_its_place() -> None:
     assert refused.value.param == "messages.1.content"
 
 
-@pytest.mark.parametrize(("field", "value"), [("budget", 0), ("form", "poem")])
+@pytest.mark.parametrize(("field", "value"), [("budget", 0), ("form", "poem"), ("key", "k" * 201)])
 def test_what_cannot_be_used_is_refused(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
         MemoryUse(**{field: value})  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Form = Literal["turns", "facts"]
 BUDGET = 512  # tokens of what is recalled
 ANSWER = 256  # tokens that are left to an answer whose length nothing limits
+LONGEST_KEY = 200  # characters; each turn's own key has a few more
 _FRAME = 16  # tokens that a message's frame and the lines between may take
 # What is said with a verb ("lives in") is no value of a slot.
 _RELATIONS = {rule.predicate for rule in RULES} - {"", "name", "age"}
@@ -62,6 +63,10 @@ class MemoryUse:
     def __post_init__(self) -> None:
         if self.budget < 1:
             raise InvalidRequest(f"budget is {self.budget} tokens, at least 1", param="budget")
+        if len(self.key) > LONGEST_KEY:
+            raise InvalidRequest(
+                f"key has {len(self.key)} characters, {LONGEST_KEY} at most", param="key"
+            )
         if self.form not in ("turns", "facts"):
             raise InvalidRequest(
                 f"there is no form {self.form!r}", param="form", hint="turns, facts"
