@@ -448,3 +448,10 @@ async def test_chats_of_one_member_at_once_are_all_remembered(
     for i in range(12):
         mine = [(role, text) for role, text, conversation in kept if conversation == f"c{i}"]
         assert mine == [("user", f"Boat {i} is mine."), ("assistant", ANSWER)]
+
+
+async def test_true_is_a_memory_with_its_defaults(scripted: Scripted, tmp_path: Path) -> None:
+    async with chats(scripted, tmp_path) as chat:
+        said = await chat.say("I live in Porto.", True)
+        assert (said["status"], len(said["memory"]["remembered"])) == (200, 2)
+        assert (await chat.say("I live in Porto.", "yes"))["error"]["param"] == "memory"

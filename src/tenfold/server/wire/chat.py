@@ -176,7 +176,11 @@ class ChatRequest(GenerationRequest):
     """OpenAI's chat completion request with tenfold's `decode` and `memory`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    memory: ChatMemory | None = None
+    memory: Annotated[
+        ChatMemory | None,
+        BeforeValidator(lambda value: {} if value is True else value),
+        Field(description="an object, or true for its defaults"),
+    ] = None
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
