@@ -331,6 +331,17 @@ def test_a_ttl_that_is_no_time_is_refused(store, memory, ttl):
     assert list(memory.history()) == []
 
 
+@pytest.mark.parametrize(
+    ("namespace", "key", "text"),
+    [(ADA, "k\n", "x"), (ADA, "k", "a\0b"), (ADA, "k", "\ud800"), (("a\n",), "k", "x")],
+)
+def test_what_no_event_takes_is_a_value_error_as_in_langgraph(store, memory, namespace, key, text):
+    with pytest.raises(ValueError, match=r".+") as refused:
+        store.put(namespace, key, {"text": text})
+    assert isinstance(refused.value, InvalidRequest)
+    assert list(memory.history()) == []
+
+
 def test_what_another_process_wrote_and_erased_is_seen(store, tmp_path):
     tenants = SqliteStore(tmp_path)
     other = LangGraphStore(Memory(tenants.tenant("acme"), "app", embedder=None))

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from tenfold.errors import MissingExtra
+from tenfold.errors import InvalidRequest, MissingExtra
 from tenfold.memory.events import LONGEST_NAME, LONGEST_TEXT, Event, Kind, NewEvent, new_id
 from tenfold.memory.langgraph_items import (
     BadOperation,
@@ -215,7 +215,12 @@ class LangGraphStore(BaseStore):
                 continue
             kept = kept_of(before)
             first = kept.created_at if kept else None
-            added.setdefault(member, []).extend(self._events(place, op, first))
+            try:
+                added.setdefault(member, []).extend(self._events(place, op, first))
+            except BadOperation:
+                raise
+            except InvalidRequest as error:  # what no event takes, such as a zero byte
+                raise BadOperation(error.message, param=error.param, hint=error.hint) from None
             if not self._keeps:
                 erased.setdefault(member, []).append(list(before))
         for member, events in added.items():
