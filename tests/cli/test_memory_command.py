@@ -373,6 +373,8 @@ def test_stored_text_cannot_steer_the_terminal(sh: Shell) -> None:
         (["search", "x", "--kind", "observatio"], "did you mean 'observation'"),
         (["history", "--id", "1"], "no event id"),
         (["import", "/no/such/file"], "cannot be read: No such file"),
+        (["import", "/no/such", "--from", "mem0"], "cannot be read: No such file"),
+        (["retain", "set", "--days", "-3"], "from 0.001, a minute and a half, to 1,000,000"),
         (["add", "--messages", "/no/such/file", "--conversation", "c"], "cannot be read"),
     ],
 )

@@ -168,6 +168,6 @@ def span(days: float | None, option: str) -> timedelta | None:
         raise InvalidRequest(
             f"{days:g} days are no span of time",
             param=option,
-            hint=f"{FEWEST:g} (a minute and a half) to {MOST:g}",
+            hint=f"from {FEWEST:g}, a minute and a half, to {MOST:,.0f}",
         )
     return timedelta(days=days)

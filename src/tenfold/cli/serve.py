@@ -115,7 +115,7 @@ def command(
         out.print(f"  playground   [bold cyan]{address}/[/bold cyan]")
         out.print(f"  OpenAI API   {address}/v1")
         if kept is not None:
-            out.print(f"  memory       {_said(kept)}", markup=False, highlight=False)
+            out.print(f"  memory       {_said(kept)}", markup=False, soft_wrap=True)
         out.print()
 
     serve(llm, settings, host=host, port=port, ready=ready)

@@ -85,8 +85,8 @@ def check_erasable(selection: Selection) -> None:
         raise InvalidRequest(
             "an erasure needs a selection",
             param="selection",
-            hint="a conversation, subject, author, kind, scope, time or ids; since 1000-01-01 is"
-            " everything",
+            hint="a conversation, subject, author, kind, scope, time or ids;"
+            " everything is since 1000-01-01T00:00:00Z",
         )
 
 

@@ -87,7 +87,7 @@ def read(path: Path) -> list[Item]:
         return list(_of_dump(file))
     except (OSError, UnicodeDecodeError) as error:
         raise Mem0Error(
-            f"{file} cannot be read: {error}",
+            f"{file} cannot be read: {getattr(error, 'strerror', None) or error}",
             param="path",
             hint=f"mem0's history.db, or a dump: {HOW_TO_DUMP}",
         ) from None

@@ -124,7 +124,7 @@ class MemoryList(Answer):
 class Found(Answer):
     """A found event; its score is the sum of the parts.
 
-    `repeats` say the same again. With a summary it stands for all events of that.
+    `repeats` say the same again. With a summary it stands for what that quotes of the events found.
     """
 
     event: Memory
