@@ -108,6 +108,17 @@ def test_a_prompt_is_told_the_sentences_with_their_events(ada: Memory) -> None:
     assert best.id in small.citations.values()  # what was found, before the rest of the summary
 
 
+def test_what_a_prompt_says_already_takes_none_of_the_rest_of_its_summary_along(
+    ada: Memory,
+) -> None:
+    (summary,) = ada.consolidate("fence")
+    (hit,) = [h for h in ada.search("green paint for the garden fence", 4) if h.summary]
+    packed = ada.recall("green paint for the garden fence", 400, words, k=4, seen=[hit.event.text])
+    assert hit.event.text not in packed.text
+    for ulid, sentence in summary.said:
+        assert (ulid == hit.event.id) or sentence in packed.text
+
+
 def test_an_erasure_takes_the_summary_and_what_is_left_is_summed_up_anew(ada: Memory) -> None:
     ada.derive()
     (summary,) = ada.consolidate("fence")
@@ -280,6 +291,15 @@ def test_a_summary_stands_where_the_best_of_what_it_quotes_stood() -> None:
     assert [h.event for h in found] == [x, a, y, z, c]  # z matched and is not quoted, c moves up
     assert [h.summary is not None for h in found] == [False, True, False, False, False]
     assert [h.score for h in found] == [10.0, 9.0, 8.0, 6.0, 5.0]
+
+
+def test_two_summaries_of_the_same_events_have_places_of_their_own() -> None:
+    a, b, c, d, e, *_ = talk()
+    rows = [row([a, b, c, d], [a, b]), row([a, b, c, d], [c, d])]
+    found = condensed(hits_of(a, b, c, d, e), 4, rows)
+    quoted = [[i for i, _ in h.summary.said] for h in found if h.summary]
+    assert quoted == [[a.id, b.id], [c.id, d.id]]
+    assert [h.event for h in found] == [a, c, e]
 
 
 def test_a_turn_of_which_only_a_part_is_quoted_stays() -> None:

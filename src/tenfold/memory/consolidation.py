@@ -120,7 +120,9 @@ def condensed(hits: Sequence[Hit], k: int, summaries: Iterable[Derived]) -> list
     places: dict[str, Hit] = {}
     for hit in distinct:
         row = stands.get(hit.event.id)
-        name = hit.event.id if row is None else "\n".join(row.events)
+        name = hit.event.id
+        if row is not None:  # two summaries may be of the same events
+            name = "\n".join((*row.events, str(row.value["text"])))
         if name in places:
             first = places[name]
             places[name] = replace(first, repeats=first.repeats + hit.repeats)

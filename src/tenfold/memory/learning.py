@@ -88,12 +88,6 @@ def feedback(
     Raises InvalidRequest where nothing was shown, or for useful events that were not shown or are
     too many.
     """
-    if not shown:
-        raise InvalidRequest(
-            "feedback on nothing says nothing",
-            param="shown",
-            hint="`shown` are the ids of the hits, `useful` some of them",
-        )
     if missing := sorted(set(useful) - set(shown)):
         raise InvalidRequest(
             f"{missing[0]} is useful but was not shown",
@@ -104,13 +98,20 @@ def feedback(
         raise InvalidRequest(
             f"{len(set(useful))} events are useful, {MOST_PROVENANCE - 1} at most", param="useful"
         )
-    return NewEvent(
+    event = NewEvent(
         query,
         kind=Kind.FEEDBACK,
         scope=scope,
         sources=tuple(dict.fromkeys(shown)),
         provenance={**dict.fromkeys(useful, USEFUL), **({WITHIN: within} if within else {})},
     )
+    if not event.sources:
+        raise InvalidRequest(
+            "feedback on nothing says nothing",
+            param="shown",
+            hint="`shown` are the ids of the hits, `useful` some of them",
+        )
+    return event
 
 
 class Learner:

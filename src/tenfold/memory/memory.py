@@ -211,14 +211,14 @@ class Memory:
         written: the caller may add `recall_of` what it got with events of its own.
         """
         hits = self.search(query, k, selection, verbatim=verbatim)
-        fresh = [hit for hit in hits if hit.event.text not in seen]
+        fresh = [event for event in quoted(hits, self.get) if event.text not in seen]
 
         def size(text: str) -> int:  # a recall is an event, so it may be no longer than one
             return count(text) if len(text) <= LONGEST_TEXT else budget + 1
 
-        packed = pack(quoted(fresh, self.get), budget, size)
+        packed = pack(fresh, budget, size)
         cited = dict.fromkeys(packed.citations.values())
-        for hit in fresh:  # a summary comes from all of its events
+        for hit in hits:  # a summary comes from all of its events
             if hit.summary is not None and not cited.keys().isdisjoint(hit.summary.events):
                 cited.update(dict.fromkeys(hit.summary.events))
         packed = replace(packed, sources=tuple(cited))
