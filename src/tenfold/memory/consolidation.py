@@ -32,7 +32,8 @@ from tenfold.memory.retrieval import Hit
 from tenfold.memory.store import Derived, Member, Selection, Tenant
 
 TOLD = "told-summaries/1"  # by a function of the caller's, such as a language model
-SPARE = 100  # hits beyond those asked for, from which places are filled that come free
+FEW = 16  # hits beyond those asked for, from which the places of restatements are filled
+SPARE = 100  # the same where summaries take places
 _WORD = re.compile(r"\w+")
 
 Summarise = Callable[[Sequence[Event]], str]  # events of one conversation and audience, in order

@@ -95,8 +95,18 @@ class MiniLM:
         return self._encoder.embed(texts)
 
     def embed_query(self, text: str) -> Vectors:
-        """A query's vector [width]."""
-        vector: Vectors = self._encoder.embed([text], half=True)[0]
+        """A query's vector [width]; on one thread, since so few tokens gain nothing from two, and
+        their waiting for each other costs tens of milliseconds now and then."""
+        import torch
+
+        threads = torch.get_num_threads()
+        try:
+            if threads > 1:
+                torch.set_num_threads(1)
+            vector: Vectors = self._encoder.embed([text], half=True)[0]
+        finally:
+            if threads > 1:
+                torch.set_num_threads(threads)
         return vector
 
 

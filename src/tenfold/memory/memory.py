@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from tenfold.errors import InvalidRequest
 from tenfold.memory import consolidation, interchange
 from tenfold.memory.audit import Report, audit
-from tenfold.memory.consolidation import SPARE, Summarise, condensed, may_stand_in, quoted
+from tenfold.memory.consolidation import FEW, SPARE, Summarise, condensed, may_stand_in, quoted
 from tenfold.memory.decay import HalfLives, aged
 from tenfold.memory.derive import DERIVERS
 from tenfold.memory.derive.facts import Claim, Fact, as_of, claim_of, claims, facts
@@ -33,7 +33,7 @@ from tenfold.memory.query import read_query
 from tenfold.memory.reranking import FIRST, Reranker, reranked
 from tenfold.memory.retention import Retained, Retention, due, policies
 from tenfold.memory.retrieval import Hit, Ranker, Weighted, candidates, rank
-from tenfold.memory.store import ON_DEMAND, Receipt, Selection, Status, Tenant, Vectors
+from tenfold.memory.store import ON_DEMAND, Derived, Receipt, Selection, Status, Tenant, Vectors
 
 CATCH_UP = 64  # waiting events that a search derives first, about two seconds at most
 EXAMINED = 1000  # waiting events that an audit names
@@ -169,23 +169,30 @@ class Memory:
         asked = read_query(query)
         found = candidates(self._member, asked, self._vector(query), selection)
         ranker = self._rankers.of(self.member, self._learner())
-        limit = k if verbatim or k < 1 else k + SPARE
-        most = limit
-        if k > 0 and self._half_lives is not None:  # the last may be the youngest
-            most = max(limit, len(found.events))
-        elif k > 0 and rerank is not None:
-            most = max(limit, FIRST)
-        hits = rank(found, asked, ranker, most)
-        if rerank is not None:
-            hits = reranked(hits, query, rerank)
-        if self._half_lives is not None:
-            hits = aged(hits, selection.as_of or datetime.now(UTC), self._half_lives)
-        hits = hits[:limit]
-        if verbatim:
-            return hits
-        among = Selection(ids=tuple(hit.event.id for hit in hits[:k]))
-        stand_in = bool(hits) and may_stand_in(selection)
-        return condensed(hits, k, self._member.derived(SUMMARY, among) if stand_in else ())
+
+        def ranked(limit: int) -> list[Hit]:
+            most = limit
+            if k > 0 and self._half_lives is not None:  # the last may be the youngest
+                most = max(limit, len(found.events))
+            elif k > 0 and rerank is not None:
+                most = max(limit, FIRST)
+            hits = rank(found, asked, ranker, most)
+            if rerank is not None:
+                hits = reranked(hits, query, rerank)
+            if self._half_lives is not None:
+                hits = aged(hits, selection.as_of or datetime.now(UTC), self._half_lives)
+            return hits[:limit]
+
+        if verbatim or k < 1:
+            return ranked(k)
+        hits = ranked(k + FEW)
+        summaries: list[Derived] = []
+        if hits and may_stand_in(selection):
+            among = Selection(ids=tuple(hit.event.id for hit in hits[:k]))
+            summaries = list(self._member.derived(SUMMARY, among))
+        if summaries:  # they can free many places
+            hits = ranked(k + SPARE)
+        return condensed(hits, k, summaries)
 
     def _vector(self, query: str) -> Vectors | None:
         return self._queries.vector(query, self.member) if self._queries is not None else None
