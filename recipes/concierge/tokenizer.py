@@ -9,11 +9,12 @@ import argparse
 import json
 import logging
 import random
+import sys
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from .data import Lesson, draw_episode, load_corpus
+from .data import DataError, Lesson, draw_episode, load_corpus
 
 BOS, END = "<|bos|>", "<|end|>"
 SPECIAL = ["<|pad|>", BOS, END, "<|system|>", "<|user|>", "<|assistant|>"]
@@ -78,7 +79,11 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=12000)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    corpus = load_corpus(options.out)
+    try:
+        corpus = load_corpus(options.out)
+    except DataError as error:
+        log.error("%s", error)
+        sys.exit(2)
     rng, lesson = random.Random(11), Lesson.at(1.0)
     texts = [
         message.text

@@ -300,6 +300,10 @@ def parse_settings() -> tuple[Settings, Path, int]:
             f"--{name.replace('_', '-')}", type=type(value.default), default=value.default
         )
     options = vars(parser.parse_args())
+    if options["model"] not in SHAPES:
+        parser.error(f"--model {options['model']}: there are {', '.join(sorted(SHAPES))}")
+    if options["tokens"] <= 0 and not 0 < options["minutes"] < math.inf:
+        parser.error(f"--minutes {options['minutes']}: a time above 0, or --tokens N")
     work, processes = options.pop("work"), options.pop("processes")
     return Settings(**options), work, processes
 
@@ -352,7 +356,14 @@ def run_together(settings: Settings, work: Path, processes: int) -> None:
 
 def main() -> None:
     """Start one process for each core."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings, work, processes = parse_settings()
+    try:  # here, since processes that wait for each other would not say it
+        load_corpus(work)
+        load_tokenizer(work / "tokenizer")
+    except DataError as error:
+        log.error("%s", error)
+        sys.exit(2)
     (work / ".meeting").unlink(missing_ok=True)
     if processes == 1:
         work_in_process(0, settings, work, 1)
