@@ -128,7 +128,7 @@ def test_what_is_predicted_happens_when_the_step_is_small(name):
     for seed in range(4):
         batch = Batch(pairs=1, seed=seed)
         both, pairs = _halves(model, batch, loss)
-        d_w, d_l = loss.weights(pairs)
+        d_w, d_l = (d.detach() for d in loss.weights(pairs))
         inner, chosen, rejected = by_a_loop(model, batch).unbind(1)
         predicted = PairStats(inner, chosen, rejected, d_w.double(), d_l.double())
         up, down = _moved(model, batch, both.difference(), 1e-7)
