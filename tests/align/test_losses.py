@@ -41,6 +41,7 @@ def test_the_closed_form_of_the_weights_is_what_autograd_finds(name, a, b, c, d,
     ("name", "parameters"),
     [
         ("dpo", {"label_smoothing": 0.2}),
+        ("dpo", {"nll": 0.5}),
         ("ipo", {"per_token": False}),
         ("cpo", {"per_token": True}),
         ("kto", {"z": 1.5, "desirable": 2.0, "undesirable": 0.5}),

@@ -102,25 +102,29 @@ class Loss(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DPO:
-    """-log s(beta m), m the margin of gains, s the logistic function.
+    """-log s(beta m) - nll l_w / |w|, m the margin of gains, s the logistic function.
 
-    `label_smoothing` is the share of labels that may be the wrong way round (conservative DPO).
+    `label_smoothing` is the share of labels that may be the wrong way round (conservative DPO);
+    `nll` how much the chosen answer is learnt besides, a token (2404.19733 has 1). TRL's
+    `loss_type=["sigmoid", "sft"]` weighs all tokens of a batch alike, this one all answers.
     """
 
     beta: float = 0.1
     label_smoothing: float = 0.0
+    nll: float = 0.0
     name: ClassVar[str] = "dpo"
     source: ClassVar[str] = "2305.18290"
     referenced: ClassVar[bool] = True
 
     def __call__(self, pairs: PairLogps) -> Tensor:
         z, e = self.beta * pairs.margin(), self.label_smoothing
-        return -(1 - e) * F.logsigmoid(z) - e * F.logsigmoid(-z)
+        preferred = -(1 - e) * F.logsigmoid(z) - e * F.logsigmoid(-z)
+        return preferred - self.nll * pairs.means()[0] if self.nll else preferred
 
     def weights(self, pairs: PairLogps) -> Weights:
         z, e = self.beta * pairs.margin(), self.label_smoothing
         d = self.beta * ((1 - e) * torch.sigmoid(-z) - e * torch.sigmoid(z))
-        return d, d
+        return d + self.nll / pairs.chosen_tokens, d
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,8 @@ class SimPO:
 class CPO:
     """-log s(beta (l_w - l_l)) - nll l_w: no reference, and the chosen answer is learnt too.
 
-    `per_token` takes the mean of the answer's tokens in the second term instead of the sum.
+    `per_token` takes the mean of the answer's tokens in the second term instead of the sum; TRL
+    the mean over the tokens of all chosen answers of the batch.
     """
 
     beta: float = 0.1
@@ -263,7 +268,10 @@ class SLiC:
 
 @dataclass(frozen=True, slots=True)
 class ORPO:
-    """-l_w / |w| - weight log s(log odds ratio), odds p / (1 - p) of p = exp(log-prob a token)."""
+    """-l_w / |w| - weight log s(log odds ratio), odds p / (1 - p) of p = exp(log-prob a token).
+
+    TRL's first term learns the prompt too.
+    """
 
     weight: float = 0.1
     name: ClassVar[str] = "orpo"
@@ -292,7 +300,8 @@ class KTO:
     """Each answer against a reference point z: 1 - s(beta (g_w - z)) and 1 - s(beta (z - g_l)).
 
     g are gains. `z` estimates the divergence from the reference (of mismatched answers, clipped at
-    0); it is a number that no gradient passes, 0 where it is not estimated.
+    0); it is a number that no gradient passes, 0 where it is not estimated. TRL has half of this:
+    it averages over answers.
     """
 
     beta: float = 0.1
