@@ -50,12 +50,12 @@ class PairStats:
     @property
     def chosen_change(self) -> Tensor:
         """First-order change of the chosen log-prob per unit of learning rate."""
-        return self.d_w * self.chosen_sq - self.d_l * self.inner
+        return _times(self.d_w, self.chosen_sq) - _times(self.d_l, self.inner)
 
     @property
     def rejected_change(self) -> Tensor:
         """First-order change of the rejected log-prob per unit of learning rate."""
-        return self.d_w * self.inner - self.d_l * self.rejected_sq
+        return _times(self.d_w, self.inner) - _times(self.d_l, self.rejected_sq)
 
     @property
     def chosen_limit(self) -> Tensor:
@@ -89,6 +89,11 @@ class PairStats:
 
     def __len__(self) -> int:
         return len(self.inner)
+
+
+def _times(weight: Tensor, product: Tensor) -> Tensor:
+    """0 where the weight is, though the product is nan there."""
+    return torch.where(weight == 0, 0.0, weight * product)
 
 
 def _verdict(chosen: float, rejected: float, inactive: bool) -> Verdict:

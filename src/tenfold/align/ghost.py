@@ -70,7 +70,7 @@ class GhostProducts:
             handle.remove()
         self._handles.clear()
 
-    def stats(self, d_w: Tensor, d_l: Tensor, *, share: float = 1.0) -> PairStats:
+    def stats(self, d_w: Tensor, d_l: Tensor, *, share: float | Tensor = 1.0) -> PairStats:
         """The products over all trainable parameters; call after the backward pass.
 
         `d_w`, `d_l` [pairs] are the loss's weights and `share` what each pair's loss counts in
@@ -81,15 +81,18 @@ class GhostProducts:
         total = torch.stack(list(self.layers.values())).sum(0)
         return self._stats(total, d_w, d_l, share)
 
-    def layer_stats(self, d_w: Tensor, d_l: Tensor, *, share: float = 1.0) -> dict[str, PairStats]:
+    def layer_stats(
+        self, d_w: Tensor, d_l: Tensor, *, share: float | Tensor = 1.0
+    ) -> dict[str, PairStats]:
         """The same by module; after `stats`."""
         return {
             name: self._stats(products, d_w, d_l, share) for name, products in self.layers.items()
         }
 
     @staticmethod
-    def _stats(products: Tensor, d_w: Tensor, d_l: Tensor, share: float) -> PairStats:
+    def _stats(products: Tensor, d_w: Tensor, d_l: Tensor, share: float | Tensor) -> PairStats:
         d_w, d_l = d_w.detach().double().cpu(), d_l.detach().double().cpu()
+        share = share.detach().double().cpu() if isinstance(share, Tensor) else share
         inner, chosen, rejected = unscaled(products, d_w * share, d_l * share).unbind(1)
         return PairStats(inner, chosen, rejected, d_w, d_l)
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tenfold.align.entanglement import PairStats
+from tenfold.align.entanglement import PairStats, unscaled
+from tenfold.align.losses import PairLogps
+from tenfold.errors import TenfoldError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,9 @@ def halves(
     found = []
     for logps, d in zip((chosen, rejected), weights, strict=True):
         grads = torch.autograd.grad(
-            (share * d.detach() * logps).sum(),
+            logps,
             parameters,
+            (share * d.detach()).to(logps),
             allow_unused=True,
             retain_graph=logps is chosen,
         )
@@ -104,3 +108,78 @@ def descend(parameters: Sequence[Tensor], direction: Sequence[Tensor]) -> None:
             parameter.grad = -step
         else:
             parameter.grad.sub_(step)
+
+
+class SplitStep:
+    """The two halves of an optimizer step, summed over its micro-batches."""
+
+    def __init__(self, model: nn.Module) -> None:
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        self._names = [name for name, _ in named]
+        self._parameters = [p for _, p in named]
+        self._sums: Halves | None = None
+        self._weights = [0.0, 0.0]  # sums of share x d_w and share x d_l
+
+    def apart(self, value: Tensor, pairs: PairLogps, weights: tuple[Tensor, Tensor]) -> Tensor:
+        """`value`, the mean loss, whose backward pass differentiates the two answers apart."""
+        loss: Tensor = _Apart.apply(  # type: ignore[no-untyped-call]
+            value.detach(), (self, pairs, weights), *self._parameters
+        )
+        return loss
+
+    def stats(self) -> tuple[PairStats, dict[str, PairStats]]:
+        """Of the means of the log-probs that the loss's weights weigh, [1]: whole and by parameter.
+
+        With the sums of weights D_w and D_l the products are those of u / D_w and v / D_l, so that
+        they are a single pair's own where the step is one pair.
+        """
+        if self._sums is None:
+            raise TenfoldError(
+                "the loss was not differentiated inside the watched pass",
+                hint="call backward() before `with monitor.watch(...)` ends",
+            )
+        rows = [
+            torch.stack([_dot(a, b), _dot(a, a), _dot(b, b)])
+            for a, b in zip(self._sums.chosen, self._sums.rejected, strict=True)
+        ]
+        products = torch.stack(rows).double().cpu()
+        d_w, d_l = (torch.tensor([w], dtype=torch.float64) for w in self._weights)
+
+        def of(row: Tensor) -> PairStats:
+            inner, chosen, rejected = unscaled(row[None], -d_w, d_l).unbind(1)
+            return PairStats(inner, chosen, rejected, d_w, d_l)
+
+        return of(products.sum(0)), dict(zip(self._names, map(of, products), strict=True))
+
+    def _add(self, both: Halves, weights: tuple[float, float]) -> None:
+        self._weights = [a + b for a, b in zip(self._weights, weights, strict=True)]
+        if self._sums is None:
+            self._sums = both
+            return
+        for mine, new in (
+            (self._sums.chosen, both.chosen),
+            (self._sums.rejected, both.rejected),
+        ):
+            torch._foreach_add_(mine, new)
+
+
+class _Apart(torch.autograd.Function):
+    """A loss whose backward pass is two, with the parameters as its inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, job: tuple[Any, ...], *parameters: Tensor) -> Tensor:
+        ctx.job = job
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        step, pairs, (d_w, d_l) = ctx.job
+        ctx.job = None
+        share = float(grad) / len(d_w)
+        both = halves(pairs.chosen, pairs.rejected, (d_w, d_l), step._parameters, share=share)
+        step._add(both, (share * float(d_w.sum()), share * float(d_l.sum())))
+        return (None, None, *(-d for d in both.difference()))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.flatten().float(), b.flatten().float())
