@@ -10,9 +10,11 @@ cross terms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from torch.func import functional_call, vjp, vmap
 from tenfold.align.entanglement import PairStats, unscaled
 from tenfold.errors import InvalidRequest, TenfoldError
 
+_ahead: GhostProducts | None = None  # whose own backward pass is running
 OTHER = "take the split back end, or freeze it"
 
 
@@ -31,6 +34,7 @@ class _Record:
     module: nn.Module
     name: str
     inputs: Tensor
+    edge: torch.autograd.graph.GradientEdge | None  # of its outputs
     _grads: Tensor | None = None
 
     @property
@@ -56,6 +60,8 @@ class GhostProducts:
         self._shared = _shared(self._watched.values())
         self._open: dict[str, _Record] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._read: set[str] = set()  # modules that readout() told of
+        self._known = False
         self._model = model
 
     def __enter__(self) -> GhostProducts:
@@ -70,6 +76,31 @@ class GhostProducts:
             handle.remove()
         self._handles.clear()
 
+    def readout(self, weight: Tensor, inputs: Tensor, grads: Callable[[list[int]], Tensor]) -> None:
+        """Adds a linear layer whose weight a fused kernel reads past its module; after backward.
+
+        `inputs` are its inputs, [2 * pairs, tokens, features]; `grads(rows)` gives the gradient of
+        its outputs for a pair's two rows, [2, tokens, outputs], so that the outputs of the batch
+        are never held at once. A weight that is not trained adds nothing.
+        """
+        name = next(
+            (n for n, m in self._watched.items() if _is_linear(m) and m.weight is weight), None
+        )
+        if name is None or name in self._open:
+            return
+        module = self._watched[name]
+        sharers = [r for r in self._open.values() if getattr(r.module, "weight", None) is weight]
+        found: dict[str, list[Tensor]] = defaultdict(list)
+        for pair in range(self.pairs):
+            rows = [pair, pair + self.pairs]
+            own = _Record(module, name, inputs[rows], None, grads(rows))
+            found[name].append(_own(own, 1))
+            for r in sharers:
+                other = _Record(r.module, r.name, r.inputs[rows], None, r.grads[rows])
+                found[f"{name} x {r.name}"].append(_across(own, other, 1))
+        self.layers |= {n: torch.cat(products) for n, products in found.items()}
+        self._read.add(name)
+
     def stats(self, d_w: Tensor, d_l: Tensor, *, share: float | Tensor = 1.0) -> PairStats:
         """The products over all trainable parameters; call after the backward pass.
 
@@ -80,6 +111,26 @@ class GhostProducts:
         self._finish()
         total = torch.stack(list(self.layers.values())).sum(0)
         return self._stats(total, d_w, d_l, share)
+
+    def ahead(self, chosen: Tensor, rejected: Tensor) -> PairStats:
+        """The products before the backward pass that trains, which is then not looked at: [pairs].
+
+        Differentiates the log-probs, [pairs] each, down to the modules' outputs only and keeps the
+        graph; other watchers do not see this pass. The weights of what comes back are 1.
+        """
+        global _ahead
+        total, hidden = chosen.sum() - rejected.sum(), self._hidden()
+        edges = [r.edge for r in self._open.values() if r.edge is not None]
+        _ahead = self
+        try:
+            wanted: list[Any] = [*edges, *hidden.values()]
+            found = torch.autograd.grad(total, wanted, retain_graph=True, allow_unused=True)
+        finally:
+            _ahead = None
+        self._known = True
+        self._refuse([n for n, g in zip(hidden, found[len(edges) :], strict=True) if g is not None])
+        one = torch.ones(self.pairs, dtype=torch.float64)
+        return self.stats(one, one)
 
     def layer_stats(
         self, d_w: Tensor, d_l: Tensor, *, share: float | Tensor = 1.0
@@ -116,7 +167,8 @@ class GhostProducts:
                     f"{name} sees {len(inputs)} rows and the batch has {2 * self.pairs}",
                     hint=f"its rows cannot be told apart: {OTHER}",
                 )
-            record = self._open[name] = _Record(module, name, inputs)
+            edge = torch.autograd.graph.get_gradient_edge(output)
+            record = self._open[name] = _Record(module, name, inputs, edge)
             output.register_hook(  # type: ignore[no-untyped-call]
                 lambda grads: self._done(record, grads.detach())
             )
@@ -124,6 +176,8 @@ class GhostProducts:
         return hook
 
     def _done(self, record: _Record, grads: Tensor) -> None:
+        if self._known or (_ahead is not None and _ahead is not self):
+            return
         record._grads = grads
         self.layers[record.name] = _own(record, self.pairs)
         if id(record.module) not in self._shared:
@@ -134,18 +188,27 @@ class GhostProducts:
             raise TenfoldError("nothing was measured: run the forward and backward pass inside it")
         for one, other in self._pairs_of_sharers():
             self.layers[f"{one.name} x {other.name}"] = _across(one, other, self.pairs)
-        seen = {id(p) for r in self._open.values() for p in r.module.parameters(recurse=False)}
-        missed = [
-            name
-            for name, p in self._model.named_parameters()
-            if p.requires_grad and p.grad is not None and id(p) not in seen
-        ]
+        if not self._known:
+            self._refuse([n for n, p in self._hidden().items() if p.grad is not None])
+        self._open.clear()
+
+    def _hidden(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters of modules that nothing is known of: not called, not told of."""
+        return {
+            f"{name}.{parameter}": p
+            for name, module in self._watched.items()
+            if name not in self._open and name not in self._read
+            for parameter, p in module.named_parameters(recurse=False)
+            if p.requires_grad
+        }
+
+    @staticmethod
+    def _refuse(missed: list[str]) -> None:
         if missed:
             raise TenfoldError(
                 f"{missed[0]} has a gradient that no module showed ({len(missed)} such parameters)",
                 hint="a fused kernel reads the weight past its module: switch that off",
             )
-        self._open.clear()
 
     def _pairs_of_sharers(self) -> Iterator[tuple[_Record, _Record]]:
         records = [r for r in self._open.values() if id(r.module) in self._shared]
