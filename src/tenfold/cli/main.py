@@ -21,6 +21,7 @@ COMMANDS = {
     "generate": ("generate", "Generate text from prompts."),
     "score": ("score", "Score given answers with a reward."),
     "eval": ("evaluate", "Answer a file of prompts and measure how many are right."),
+    "train": ("train", "Train on preferences, and see what training does to them."),
     "memory": ("memory", "Remember what was said, find it again, erase it for good."),
     "bench": ("bench", "Run a benchmark and print its figures."),
     "doctor": ("doctor", "Show what runs here and why."),

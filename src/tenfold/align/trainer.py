@@ -1,0 +1,474 @@
+"""Preference training for those without a loop of their own: `tenfold train preference`.
+
+A step's batches, learning rate and random numbers follow from the configuration and the step's
+number alone, so a training that was killed goes on from its last checkpoint as if nothing had
+happened: same weights, same log.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.align.config import TrainingConfig
+from tenfold.align.encoding import (
+    EncodedPair,
+    PairBatch,
+    PairEncoder,
+    collate,
+    encode,
+    plan,
+    within,
+)
+from tenfold.align.logps import answer_logps
+from tenfold.align.losses import PairLogps, check_reference
+from tenfold.align.monitor import EntanglementMonitor, Realised
+from tenfold.align.pairs import read_pairs
+from tenfold.align.policy import adapt, dropping, load_policy, save_policy
+from tenfold.align.record import RunLog
+from tenfold.align.training_state import (
+    RunFolder,
+    data_key,
+    load_tensors,
+    save_tensors,
+    weights_key,
+)
+from tenfold.errors import CheckpointError, InvalidRequest, UnknownName
+from tenfold.models.chat_template import ChatTemplate
+from tenfold.models.folders import locate
+from tenfold.models.loading import load_tokenizer
+from tenfold.models.lora import Adapter, is_adapter
+
+LOG = "entanglement.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a training stands, for a progress bar: `done` of `total` in a stage."""
+
+    stage: str  # "reference" (pairs), "training" (steps) or "evaluation" (pairs)
+    done: int
+    total: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a training came to."""
+
+    folder: Path
+    steps: int
+    total: int
+    seconds: float
+    resumed: int  # the step it went on from
+    dropped: Mapping[str, list[int]]  # rows left out as too long, by file
+    evaluation: Mapping[str, float]  # the last one, empty without eval_data
+
+    @property
+    def finished(self) -> bool:
+        """Whether the weights are written; otherwise the same command goes on."""
+        return self.steps == self.total
+
+
+class _Unmeasured(EntanglementMonitor):
+    """Writes progress and measures nothing."""
+
+    @property
+    def due(self) -> bool:
+        return False
+
+
+class PreferenceTrainer:
+    """Trains a model on preference pairs as a configuration says.
+
+    `run` may be called once. `stop` may be called from anywhere, a signal handler included: the
+    step in progress is finished and kept. Raises InvalidRequest, before anything is trained, for
+    data, model and output that do not fit the configuration.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, progress: Callable[[Progress], None] = lambda _: None
+    ) -> None:
+        if config.fix:
+            raise UnknownName("fix", config.fix[0], [], param="fix")
+        self.config, self._progress = config, progress
+        self.loss = config.make_loss()
+        check_reference(self.loss, self.loss.referenced and config.reference is not None)
+        self.device = _device(config.device)
+        self.folder = RunFolder(config.output, config.plain())
+        self.dropped: dict[str, list[int]] = {}
+        self._encoder = _encoder(config)
+        self._pad = self._encoder.tokenizer.named_id("pad_token") or self._encoder.end
+        self._stopping = False
+        self._lines: list[dict[str, Any]] = []
+        self._planned: tuple[int, list[list[int]]] | None = None
+
+    def stop(self) -> None:
+        """Ends the training after this step, with a checkpoint."""
+        self._stopping = True
+
+    def run(self) -> Result:
+        """Trains, from the last checkpoint where there is one, and writes the weights."""
+        started = time.monotonic()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.config.seed)
+            self._prepare()
+            resumed = self._done
+            with dropping(self.policy):
+                try:
+                    while self._done < self.total and not self._stopping:
+                        self._advance()
+                except OSError as e:
+                    raise CheckpointError(
+                        f"{self.folder.path} cannot be written to: {e}",
+                        hint="make room and run the same command again: it goes on from there",
+                    ) from None
+        if self._done == self.total:
+            save_policy(self.policy, self.folder.path, self.config.model)
+        return Result(
+            self.folder.path,
+            self._done,
+            self.total,
+            time.monotonic() - started,
+            resumed,
+            self.dropped,
+            self.evaluation,
+        )
+
+    # Before the first step
+
+    def _prepare(self) -> None:
+        config = self.config
+        dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+        model = load_policy(config.model, dtype, self.device)
+        limit = self._limit(model)
+        self._train = self._read(config.data, limit)
+        self._eval = self._read(config.eval_data, limit) if config.eval_data else []
+        keys = {"data": data_key(self._train), "model": weights_key(model)}
+        if self._eval:
+            keys["eval_data"] = data_key(self._eval)
+        reference: tuple[str, torch.nn.Module] | None = None
+        if self.loss.referenced:
+            reference = keys["model"], model
+            if config.reference != "start":
+                reference = self._other_reference(dtype)
+            keys["reference"] = reference[0]
+        self.folder.claim(keys)
+        self._references = {
+            name: self._reference(name, pairs, reference)
+            for name, pairs in (("data", self._train), ("eval_data", self._eval))
+        }
+        del reference  # a model of its own is not needed any more
+        self.policy = adapt(model, config.lora, config.model)
+        self._parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        self.optimizer = self._make_optimizer()
+        per_step = config.batch * config.accumulation
+        self._per_epoch = math.ceil(
+            math.ceil(len(self._train) / config.batch) / config.accumulation
+        )
+        self.total = config.steps or math.ceil(config.epochs * self._per_epoch)
+        self._done = self.folder.restore(self.policy, self.optimizer)
+        self.evaluation: dict[str, float] = {}
+        self.monitor = self._make_monitor(per_step)
+        # A run that was killed before its first checkpoint evaluates anew before its first step.
+        self._log = RunLog(self.folder.file(LOG), self._done or -1)
+        if self._done == 0:
+            self._evaluate()
+
+    def _limit(self, model: torch.nn.Module) -> int:
+        context = getattr(model.config, "max_position_embeddings", None)
+        asked = self.config.max_tokens
+        if asked is not None and context is not None and asked > context:
+            raise InvalidRequest(
+                f"max_tokens is {asked} and the model's context {context}",
+                param="max_tokens",
+                hint=f"{context} or less",
+            )
+        return asked or context or 2**31
+
+    def _read(self, path: str, limit: int) -> list[EncodedPair]:
+        encoded = encode(read_pairs(path), self._encoder)
+        kept, over = within(encoded, limit, drop=self.config.too_long == "drop")
+        if over:
+            self.dropped[path] = over
+        return kept
+
+    def _other_reference(self, dtype: torch.dtype) -> tuple[str, torch.nn.Module]:
+        name = str(self.config.reference)
+        theirs, ours = load_tokenizer(name), self._encoder.tokenizer
+        if theirs.backend.get_vocab() != ours.backend.get_vocab():
+            raise InvalidRequest(
+                f"the reference {name} has another tokenizer than {self.config.model}",
+                param="reference",
+                hint="log-probs of other tokens cannot be compared: take one of the same family",
+            )
+        model = load_policy(name, dtype, self.device)
+        return weights_key(model), model
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        config = self.config
+        if config.optimizer == "sgd":
+            return torch.optim.SGD(
+                self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+            )
+        return torch.optim.AdamW(
+            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    def _make_monitor(self, per_step: int) -> EntanglementMonitor:
+        chosen = self.config.monitor
+        about = {
+            "model": self.config.model,
+            "pairs": len(self._train),
+            "steps": self.total,
+            "pairs_a_step": per_step,
+            "optimizer": self.config.optimizer,
+            "learning_rate": self.config.learning_rate,
+        }
+        log = self.folder.file(LOG)
+        if chosen is None:
+            return _Unmeasured(self.policy, log=log, step=self._done, about=about)
+        return EntanglementMonitor(
+            self.policy,
+            every=chosen.every,
+            backend=chosen.backend,
+            layers=chosen.layers,
+            log=log,
+            step=self._done,
+            about=about,
+        )
+
+    def _reference(
+        self,
+        name: str,
+        pairs: Sequence[EncodedPair],
+        reference: tuple[str, torch.nn.Module] | None,
+    ) -> Tensor | None:
+        """The reference's log-probs, [pairs, 2], computed once for these pairs and this model."""
+        if reference is None or not pairs:
+            return None
+        key, model = reference
+        about = {"model": key, "data": data_key(pairs), "precision": self._precision()}
+        path = self.folder.file(f"reference-{name}.safetensors")
+        if path.is_file():
+            tensors, kept = load_tensors(path)
+            if kept == about:
+                return tensors["logps"]
+        logps = torch.empty(len(pairs), 2)
+        for places, found, _ in self._over(model, pairs, "reference"):
+            logps[places] = torch.stack(found.chunk(2), 1).cpu()
+        save_tensors(path, {"logps": logps}, about)
+        return logps
+
+    # Steps
+
+    def _advance(self) -> None:
+        step, config = self._done, self.config
+        torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
+        lr = self.rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        batches = self.batches(step)
+        pairs = sum(map(len, batches))
+        figures = {"loss": 0.0, "accuracy": 0.0, "lr": lr}
+        for places in batches:
+            value, logps = self._learn(places, len(places) / pairs)
+            figures["loss"] += value
+            figures["accuracy"] += float((logps.margin() > 0).sum()) / pairs
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, config.clip or math.inf)
+        if not bool(norm.isfinite()):
+            raise self._broken([r for b in batches for r in self._rows(b)], "the gradient")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._done = step + 1
+        self.monitor.stepped(lr=lr, after=self._after(batches))
+        self._flush()
+        last = self._done == self.total
+        if last or (config.eval_every and self._done % config.eval_every == 0):
+            self._evaluate()
+        if last or self._stopping or self._done % config.checkpoint_every == 0:
+            self.folder.save(self.policy, self.optimizer, self._done)
+        self._progress(Progress("training", self._done, self.total, figures))
+
+    def _learn(self, places: Sequence[int], share: float) -> tuple[float, PairLogps]:
+        """Adds `share` of the mean loss's gradient of one batch."""
+        rows = self._rows(places)
+        with self.monitor.watch(pairs=len(places), rows=rows) as watched:
+            logps = self._logps(self._train, places, "data")
+            try:
+                loss = watched.loss(self.loss, logps)
+            except InvalidRequest as e:
+                raise InvalidRequest(
+                    f"step {self._done + 1}: {e.message}", param=e.param, hint=e.hint
+                ) from None
+            (share * loss).backward()  # type: ignore[no-untyped-call]
+        return share * float(loss.detach()), logps
+
+    def _logps(self, pairs: Sequence[EncodedPair], places: Sequence[int], name: str) -> PairLogps:
+        batch = collate([pairs[i] for i in places], self._pad).to(self.device)
+        summed, counts = self._forward(self.policy, batch)
+        known = self._references[name]
+        return self._paired(summed, counts, batch, None if known is None else known[places])
+
+    def _paired(
+        self, summed: Tensor, counts: Tensor, batch: PairBatch, known: Tensor | None
+    ) -> PairLogps:
+        wrong = ~summed.detach().isfinite()
+        if bool(wrong.any()):
+            places = wrong.nonzero().flatten().tolist()
+            rows = [batch.rows[p % len(batch)] for p in places]
+            raise self._broken(sorted(set(rows)), "the log-prob")
+        chosen, rejected = summed.chunk(2)
+        tokens, others = counts.chunk(2)
+        ref = (None, None) if known is None else known.to(summed.device).unbind(1)
+        return PairLogps(chosen, rejected, tokens, others, *ref)
+
+    def _broken(self, rows: Sequence[int], what: str) -> InvalidRequest:
+        kept = self._done - self._done % self.config.checkpoint_every
+        shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+        return InvalidRequest(
+            f"step {self._done + 1}: {what} of row{'s' * (len(rows) > 1)} {shown} is no number",
+            param="learning_rate",
+            hint=f"the checkpoint of step {kept} is kept; lower learning_rate, look at the rows",
+        )
+
+    def _after(self, batches: Sequence[Sequence[int]]) -> Realised | None:
+        if self.config.monitor is None or not self.config.monitor.realised:
+            return None
+
+        @torch.no_grad()
+        def now() -> tuple[Tensor, Tensor]:
+            found = [self._logps(self._train, places, "data") for places in batches]
+            return torch.cat([f.chosen for f in found]), torch.cat([f.rejected for f in found])
+
+        return now
+
+    def _forward(self, model: torch.nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        with self._cast():
+            out = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
+        return answer_logps(out.logits, batch.ids, batch.answer)
+
+    def _cast(self) -> AbstractContextManager[Any]:
+        if not self.config.autocast:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _precision(self) -> str:
+        return f"{self.config.dtype}{' autocast' * self.config.autocast} {self.device.type}"
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        config = self.config
+        warm = math.ceil(config.warmup * self.total)
+        if step < warm:
+            return config.learning_rate * (step + 1) / warm
+        if config.schedule == "constant":
+            return config.learning_rate
+        way = (step - warm) / max(self.total - warm, 1)
+        fall = 1 - way if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * way))
+        return config.learning_rate * fall
+
+    def batches(self, step: int) -> list[list[int]]:
+        """The batches of a step, counted from 0, as places in the data."""
+        epoch, place = divmod(step, self._per_epoch)
+        start = place * self.config.accumulation
+        return self._plan(epoch)[start : start + self.config.accumulation]
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        if self._planned is None or self._planned[0] != epoch:
+            lengths = [e.tokens for e in self._train]
+            seed = self.config.seed * 1_000_003 + epoch
+            self._planned = epoch, plan(lengths, self.config.batch, seed)
+        return self._planned[1]
+
+    def _rows(self, places: Sequence[int]) -> list[int]:
+        return [self._train[i].row for i in places]
+
+    # Evaluation
+
+    def _over(
+        self, model: torch.nn.Module, pairs: Sequence[EncodedPair], stage: str
+    ) -> Iterator[tuple[list[int], Tensor, PairBatch]]:
+        """Log-probs of all pairs, like with like in length: (places, log-probs, batch)."""
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
+        size = self.config.batch
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            batch = collate([pairs[i] for i in places], self._pad).to(self.device)
+            with torch.no_grad():
+                summed, _ = self._forward(model, batch)
+            yield places, summed, batch
+            self._progress(Progress(stage, start + len(places), len(pairs)))
+
+    def _evaluate(self) -> None:
+        if not self._eval:
+            return
+        known, sums = self._references["eval_data"], dict.fromkeys(_FIGURES, 0.0)
+        for places, summed, batch in self._over(self.policy, self._eval, "evaluation"):
+            counts = batch.answer[:, 1:].sum(1).to(summed)
+            logps = self._paired(summed, counts, batch, None if known is None else known[places])
+            for name, value in _figures(self.loss(logps), logps).items():
+                sums[name] += value
+        self.evaluation = {
+            k: v / len(self._eval) for k, v in sums.items() if known is not None or "gain" not in k
+        }
+        self._lines.append({"kind": "evaluation", "step": self._done, **self.evaluation})
+        if self._done:
+            self._flush()
+
+    def _flush(self) -> None:
+        """The log begins with its `run` line, which the first step writes: what comes before that
+        waits."""
+        lines, self._lines = self._lines, []
+        for line in lines:
+            self._log.append(line)
+
+
+_FIGURES = (
+    "loss", "accuracy", "margin", "chosen_logp", "rejected_logp", "chosen_gain", "rejected_gain",
+)  # fmt: skip
+
+
+def _figures(values: Tensor, logps: PairLogps) -> dict[str, float]:
+    """Sums over pairs."""
+    found = {
+        "loss": values,
+        "accuracy": logps.margin() > 0,
+        "margin": logps.margin(),
+        "chosen_logp": logps.chosen,
+        "rejected_logp": logps.rejected,
+    }
+    if logps.referenced:
+        found["chosen_gain"], found["rejected_gain"] = logps.gains()
+    return {name: float(v.double().sum()) for name, v in found.items()}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as e:
+        raise InvalidRequest(
+            f"device {name} cannot be used: {str(e).splitlines()[0]}",
+            param="device",
+            hint="auto, cpu or cuda",
+        ) from None
+
+
+def _encoder(config: TrainingConfig) -> PairEncoder:
+    home = locate(config.model)
+    while is_adapter(home) and not (home / "tokenizer.json").is_file():
+        home = Adapter.base_of(home)
+    return PairEncoder(
+        load_tokenizer(config.model), ChatTemplate.from_folder(home), chat=config.chat
+    )
