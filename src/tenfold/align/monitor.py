@@ -228,6 +228,13 @@ class Watch:
         part = 1 / len(self._micro.rows) if share is None else share
         self._micro.share = torch.full_like(d_w.detach(), part)
 
+    def readout(
+        self, weight: Tensor, inputs: Tensor, grads: Callable[[list[int]], Tensor]
+    ) -> None:
+        """What a fused kernel keeps from the modules: GhostProducts.readout; after `backward()`."""
+        if self._ghost is not None:
+            self._ghost.readout(weight, inputs, grads)
+
     def _known(
         self, pairs: PairLogps, weights: tuple[Tensor, Tensor], value: Tensor | None
     ) -> None:
