@@ -14,6 +14,7 @@ LONGEST = 500
 BUDGET = {
     "src/tenfold/kernels": ("*.py", 1200),
     "src/tenfold/models": ("*.py", 3500),
+    "src/tenfold/quant": ("*.py", 2500),
     "src/tenfold/engine": ("*.py", 3000),
     "src/tenfold/rewards": ("*.py", 2100),
     "src/tenfold/search": ("*.py", 1800),
