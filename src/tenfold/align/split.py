@@ -77,8 +77,9 @@ def halves(
     parameters: Sequence[Tensor],
     *,
     share: float,
+    keep: bool = False,
 ) -> Halves:
-    """Differentiates the two answers' log-probs apart; neither graph is needed afterwards.
+    """Differentiates the two answers' log-probs apart; `keep` keeps their graphs.
 
     `chosen`, `rejected` [pairs] carry graphs (of two forward passes: a shared one is walked twice),
     `weights` are the loss's d_w and d_l, `share` what a pair counts (1 / pairs for a mean).
@@ -90,7 +91,7 @@ def halves(
             parameters,
             (share * d.detach()).to(logps),
             allow_unused=True,
-            retain_graph=logps is chosen,
+            retain_graph=keep or logps is chosen,
         )
         found.append(
             [
