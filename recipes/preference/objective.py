@@ -26,6 +26,7 @@ from .low_rank import Scorer
 from .pairs import pairs_of
 
 HELPERS = 3  # right so far / 4, bad so far / 2, logit of "this token is part of an error"
+BESIDE = 16  # tokens along which a changed answer is compared with its original
 WORST = 8  # more errors count as so many
 END_ID = 2
 CHANGED_VALUE = ("wrong_record", "wrong_slot", "invented")
@@ -39,6 +40,7 @@ class Weights:
     value: float = 0.5
     last: float = 1.0
     pairs: float = 1.0
+    beside: float = 1.0
     running: float = 0.5
     error: float = 1.0
 
@@ -57,7 +59,8 @@ def choose(group: Group, most: int, rng: random.Random) -> list[int]:
     taken = [0]
     while (samples or changed) and len(taken) < most:
         from_samples = samples and (not changed or len(taken) % 2)
-        taken.append(samples.pop() if from_samples else changed.pop())
+        one = samples.pop() if from_samples else changed.pop()
+        taken += [i for i in (group.answers[one].original, one) if i >= 0 and i not in taken]
     return taken
 
 
@@ -103,6 +106,15 @@ def loss_of(scorer: Scorer, group: Group, chosen: Sequence[int], w: Weights) -> 
             places = torch.tensor([begin + at for at, _, _ in answer.running])
             so_far = torch.tensor([[r / 4, b / 2] for _, r, b in answer.running])
             parts["running"].append(F.smooth_l1_loss(helped[places, :2], so_far))
+        if answer.kind in CHANGED_VALUE:  # right and wrong, token beside token
+            before = ends[list(chosen).index(answer.original)] - len(
+                spoken(group.answers[answer.original])
+            )
+            room = min(len(answer.ids), len(group.answers[answer.original].ids))
+            some = slice(answer.begins, min(room, answer.begins + BESIDE))
+            apart = scores[before:][some] - scores[begin:][some]
+            if len(apart):
+                parts["beside"].append(F.softplus(-apart).mean())
         if answer.kind in CHANGED_VALUE or answer.kind == "reference":
             marks = torch.zeros(end - begin)
             if answer.kind != "reference":

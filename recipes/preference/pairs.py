@@ -20,13 +20,14 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from recipes.concierge.checkpoint import load_tokenizer
 from tenfold.models.folders import locate
 from tenfold.rewards.facts import facts_of
 from tenfold.types import as_messages
 
 from .groups import Graded, Grader, Group, write_group
 from .negatives import CHANGES, values_by_slot
-from .prompts import PARTS, held_out_questions
+from .prompts import COMPOSED, PARTS, as_json, corpus_of, held_out_questions, training_prompts
 from .samples import done_before
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,25 @@ def _policy(row: Mapping[str, Any], chosen: str, rejected: str, kind: str) -> di
     }  # fmt: skip
 
 
+def composed_rows(work: Path, part: str, count: int) -> list[dict[str, Any]]:
+    """Prompts without samples: their right answers can be changed all the same, at no cost."""
+    tokenizer = load_tokenizer(work / "tokenizer")
+    found = training_prompts(corpus_of(work, part), part, tokenizer, COMPOSED)
+    return [
+        {**as_json(p), "prompt_ids": prompt_ids(tokenizer, p.messages), "samples": []}
+        for p, _ in zip(found, range(count), strict=False)
+    ]
+
+
+def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    """A conversation as the chat template renders it, up to where the answer begins."""
+    ids, end = [tokenizer.token_to_id("<|bos|>")], tokenizer.token_to_id("<|end|>")
+    for m in messages:
+        said = tokenizer.encode(m["content"], add_special_tokens=False).ids
+        ids += [tokenizer.token_to_id(f"<|{m['role']}|>"), *said, end]
+    return [*ids, tokenizer.token_to_id("<|assistant|>")]
+
+
 def make_groups(rows: Sequence[Mapping[str, Any]], done: int, changes: int) -> Iterator[Group]:
     """The groups of all rows but the first `done`."""
     tokenizer = Tokenizer.from_file(str(locate("concierge") / "tokenizer.json"))
@@ -151,6 +171,10 @@ def main() -> int:
     parser.add_argument("--samples", type=Path, required=True, help="the folder of the samples")
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--out", type=Path, help="a folder; by default that of the samples")
+    parser.add_argument(
+        "--composed", type=int, default=0, help="prompts without samples instead, mostly short"
+    )
+    parser.add_argument("--work", type=Path, help="the concierge recipe's folder, for --composed")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     out = options.out or options.samples
@@ -162,13 +186,16 @@ def main() -> int:
     if options.part == "held":
         write_held(rows, out)
         return 0
-    groups = out / f"{options.part}-groups.jsonl"
+    name = "groups"
+    if options.composed:
+        rows, name = composed_rows(options.work, options.part, options.composed), "composed"
+    groups = out / f"{options.part}-{name}.jsonl"
     done = done_before(groups)
     with groups.open("a", encoding="utf-8") as written:
         for group in make_groups(rows, done, CHANGED):
             written.write(write_group(group))
             written.flush()
-    if options.part == "guide":
+    if options.part == "guide" and not options.composed:
         found = [pair for row in rows for pair in policy_pairs(row)]
         lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in found)
         (out / "policy.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ PARTS = ("guide", "judge", "held")
 SEEDS = {"guide": 41, "judge": 43}
 TRIES = 8
 SHARES = {"long": 0.6, "lookup": 0.22, "human": 0.18}
+COMPOSED = {"long": 0.2, "lookup": 0.8}  # of prompts that nothing is sampled for
 HELD_SETS = {
     "long_seen": 100,
     "long_unseen": 50,
@@ -83,15 +84,18 @@ def corpus_of(work: Path, part: str) -> Corpus:
     )
 
 
-def training_prompts(corpus: Corpus, part: str, tokenizer: Tokenizer) -> Iterator[Prompt]:
+def training_prompts(
+    corpus: Corpus, part: str, tokenizer: Tokenizer, shares: Mapping[str, float] = SHARES
+) -> Iterator[Prompt]:
     """Endless prompts of a part, always the same ones; one of each conversation."""
     lexicon = set(held_out_questions().lexicon)
     fit = Fit(tokenizer, lexicon, set())
     number = 0
     while True:
-        rng = random.Random(f"preference-{SEEDS[part]}-{number}")
+        kind = "" if shares is SHARES else "composed-"
+        rng = random.Random(f"preference-{kind}{SEEDS[part]}-{number}")
         number += 1
-        family = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        family = rng.choices(list(shares), list(shares.values()))[0]
         found: list[Candidate] = []
         for _ in range(TRIES):  # in one family, or those that seldom fit would be rare
             episode = _episode(corpus, family, rng)

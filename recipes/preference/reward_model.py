@@ -55,8 +55,8 @@ class Plan:
 class Run:
     """One training run, and all that a checkpoint keeps of it."""
 
-    def __init__(self, plan: Plan, groups: list[Group], out: Path) -> None:
-        self.plan, self.out = plan, out
+    def __init__(self, plan: Plan, groups: list[Group], composed: list[Group], out: Path) -> None:
+        self.plan, self.out, self.composed = plan, out, composed
         self.development = groups[::DEVELOPMENT]
         self.groups = [g for i, g in enumerate(groups) if i % DEVELOPMENT]
         self.scorer = Scorer(BASE, plan.rank, plan.seed, HELPERS)
@@ -132,7 +132,8 @@ class Run:
         self.optimizer.param_groups[1]["lr"] = rate
         totals: dict[str, float] = {}
         for number in range(self.plan.groups):
-            rng, group = self._draw(self.step * self.plan.groups + number)
+            rng = random.Random(f"{self.plan.seed}-{self.step}-{number}")
+            group = rng.choice(self._lesson(progress, rng))
             chosen = choose(group, self.plan.answers, rng)
             parts = loss_of(self.scorer, group, chosen, Weights())
             total = torch.stack(list(parts.values())).sum() / self.plan.groups
@@ -144,12 +145,10 @@ class Run:
         self.optimizer.zero_grad()
         return {"rate": rate, **{k: round(v, 4) for k, v in totals.items()}}
 
-    def _draw(self, number: int) -> tuple[random.Random, Group]:
-        """The group of a number: every pass goes through all of them in another order."""
-        turn, place = divmod(number, len(self.groups))
-        order = list(range(len(self.groups)))
-        random.Random(f"{self.plan.seed}-{turn}").shuffle(order)
-        return random.Random(f"{self.plan.seed}-{number}"), self.groups[order[place]]
+    def _lesson(self, progress: float, rng: random.Random) -> list[Group]:
+        """Changed short answers first, which teach to look values up; then mostly samples."""
+        share = min(1.0, max(0.2, 1.0 - 0.8 * (progress - 0.1) / 0.2))
+        return self.composed if self.composed and rng.random() < share else self.groups
 
     def look(self) -> dict[str, Any]:
         """How well the development groups are told apart."""
@@ -167,16 +166,26 @@ class Run:
             file.write(json.dumps(entry) + "\n")
 
 
+def short_enough(path: Path) -> list[Group]:
+    """The groups of a file, but for those too long for the concierge's training."""
+    return [
+        g
+        for g in read_groups(path)
+        if len(g.prompt_ids) + max(len(a.ids) for a in g.answers) < LONGEST
+    ]
+
+
 def main() -> int:
     """Train, and export where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--groups", type=Path, required=True)
+    parser.add_argument("--composed", type=Path, help="groups without samples, to begin with")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the run")
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--answers", type=int, default=9, help="of a group, a step")
-    parser.add_argument("--groups-a-step", type=int, default=1)
+    parser.add_argument("--answers", type=int, default=7, help="of a group, a step")
+    parser.add_argument("--groups-a-step", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--watch", type=int, default=100)
     parser.add_argument("--export", type=Path, help="folder for the adapter")
@@ -186,13 +195,10 @@ def main() -> int:
         options.minutes, options.rank, options.rate, options.answers, options.groups_a_step,
         options.seed, options.watch,
     )  # fmt: skip
-    groups = [
-        g
-        for g in read_groups(options.groups)
-        if len(g.prompt_ids) + max(len(a.ids) for a in g.answers) < LONGEST
-    ]
-    log.info("%d groups", len(groups))
-    run = Run(plan, groups, options.out)
+    groups = short_enough(options.groups)
+    composed = short_enough(options.composed) if options.composed else []
+    log.info("%d groups, %d composed", len(groups), len(composed))
+    run = Run(plan, groups, composed, options.out)
     run.train()
     if options.export:
         save_adapter(run.scorer, options.export)

@@ -64,6 +64,14 @@ class DenseCache:
         other._keys, other._values = list(self._keys), list(self._values)
         return other
 
+    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each [length, kv_heads, head_dim]; maybe of length 0."""
+        keys, values = self._keys[layer], self._values[layer]
+        if keys is None or values is None:
+            none = torch.empty(0, self.spec.kv_heads, self.spec.head_dim)
+            return none, none
+        return keys, values
+
     @property
     def length(self) -> int:
         """Tokens whose keys and values the last layer holds."""
