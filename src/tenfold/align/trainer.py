@@ -7,6 +7,7 @@ happened: same weights, same log.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from tenfold.align.losses import PairLogps, check_reference
 from tenfold.align.monitor import EntanglementMonitor, Realised
 from tenfold.align.pairs import read_pairs
 from tenfold.align.policy import adapt, dropping, load_policy, save_policy
-from tenfold.align.record import RunLog
+from tenfold.align.record import RunLog, read_log
 from tenfold.align.training_state import (
     RunFolder,
     data_key,
@@ -127,6 +128,8 @@ class PreferenceTrainer:
                 try:
                     while self._done < self.total and not self._stopping:
                         self._advance()
+                    if self._saved != self._done:
+                        self._save()
                 except OSError as e:
                     raise CheckpointError(
                         f"{self.folder.path} cannot be written to: {e}",
@@ -176,8 +179,8 @@ class PreferenceTrainer:
             math.ceil(len(self._train) / config.batch) / config.accumulation
         )
         self.total = config.steps or math.ceil(config.epochs * self._per_epoch)
-        self._done = self.folder.restore(self.policy, self.optimizer)
-        self.evaluation: dict[str, float] = {}
+        self._done = self._saved = self.folder.restore(self.policy, self.optimizer)
+        self.evaluation = self._last_evaluation()
         self.monitor = self._make_monitor(per_step)
         # A run that was killed before its first checkpoint evaluates anew before its first step.
         self._log = RunLog(self.folder.file(LOG), self._done or -1)
@@ -292,12 +295,15 @@ class PreferenceTrainer:
         self._done = step + 1
         self.monitor.stepped(lr=lr, after=self._after(batches))
         self._flush()
-        last = self._done == self.total
-        if last or (config.eval_every and self._done % config.eval_every == 0):
+        if self._done == self.total or (config.eval_every and self._done % config.eval_every == 0):
             self._evaluate()
-        if last or self._stopping or self._done % config.checkpoint_every == 0:
-            self.folder.save(self.policy, self.optimizer, self._done)
+        if self._done % config.checkpoint_every == 0:
+            self._save()
         self._progress(Progress("training", self._done, self.total, figures))
+
+    def _save(self) -> None:
+        self.folder.save(self.policy, self.optimizer, self._done)
+        self._saved = self._done
 
     def _learn(self, places: Sequence[int], share: float) -> tuple[float, PairLogps]:
         """Adds `share` of the mean loss's gradient of one batch."""
@@ -353,9 +359,16 @@ class PreferenceTrainer:
         return now
 
     def _forward(self, model: torch.nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        # Logits are needed from the last token before the first answer on, not of the prompts.
+        start = max(int(batch.answer.any(0).nonzero()[0]) - 1, 0)
+        keep = {"logits_to_keep": batch.ids.shape[1] - start} if _keeps_logits(model) else {}
         with self._cast():
-            out = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
-        return answer_logps(out.logits, batch.ids, batch.answer)
+            out = model(
+                input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **keep
+            )
+        if not keep:
+            start = 0
+        return answer_logps(out.logits, batch.ids[:, start:], batch.answer[:, start:])
 
     def _cast(self) -> AbstractContextManager[Any]:
         if not self.config.autocast:
@@ -425,6 +438,13 @@ class PreferenceTrainer:
         if self._done:
             self._flush()
 
+    def _last_evaluation(self) -> dict[str, float]:
+        """What the log of a training that goes on says of it."""
+        if not self._done:
+            return {}
+        found = [x for x in read_log(self.folder.file(LOG)) if x["kind"] == "evaluation"]
+        return {k: v for k, v in found[-1].items() if k not in ("kind", "step")} if found else {}
+
     def _flush(self) -> None:
         """The log begins with its `run` line, which the first step writes: what comes before that
         waits."""
@@ -450,6 +470,11 @@ def _figures(values: Tensor, logps: PairLogps) -> dict[str, float]:
     if logps.referenced:
         found["chosen_gain"], found["rejected_gain"] = logps.gains()
     return {name: float(v.double().sum()) for name, v in found.items()}
+
+
+def _keeps_logits(model: torch.nn.Module) -> bool:
+    bare = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    return "logits_to_keep" in inspect.signature(bare.forward).parameters
 
 
 def _device(name: str) -> torch.device:
