@@ -98,7 +98,7 @@ async def test_strategies_describe_themselves(scripted: Scripted) -> None:
         jsonschema.Draft202012Validator.check_schema(strategy["params"])
     assert by_id["best_of_n"]["params"]["properties"]["n"]["default"] == 8
     rewards = {reward["id"]: reward for reward in listed["rewards"]}
-    assert rewards.keys() == {"facts", "logprob"}
+    assert rewards.keys() == {"concierge-rm", "facts", "logprob"}
     assert all(reward["summary"] and reward["partial_ok"] for reward in rewards.values())
 
 

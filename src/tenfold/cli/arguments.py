@@ -35,7 +35,8 @@ NoPrefixCache = Annotated[bool, typer.Option("--no-prefix-cache", help="forget b
 StrategyName = Annotated[str | None, typer.Option("--strategy", help="sample, best_of_n, ...")]
 Candidates = Annotated[int | None, typer.Option("--n", help="candidates")]
 RewardName = Annotated[
-    str | None, typer.Option("--reward", help="a reward's name, or NAME=module:function")
+    str | None,
+    typer.Option("--reward", help="a name, a classifier's folder, or NAME=module:function"),
 ]
 DecodePairs = Annotated[
     list[str] | None,
@@ -139,11 +140,21 @@ class Load:
 
 
 def add_reward(rewards: Registry[Reward], text: str | None) -> None:
-    """Registers `NAME=module:function`; a bare name is left to be looked up."""
-    if text is None or "=" not in text:
+    """Registers `NAME=module:function`, or a classifier's folder as `NAME=FOLDER` or under its own
+    name; another bare name is left to be looked up."""
+    if text is None or text in rewards:
         return
-    from tenfold.cli.rewards import function_reward
+    from tenfold.cli.rewards import function_reward, is_classifier
+    from tenfold.rewards.classifier import ClassifierReward
 
+    name, equals, path = text.partition("=")
+    if not equals and not is_classifier(text):
+        return
+    if is_classifier(path or text):
+        reward = ClassifierReward.of(path or text, name=name)
+        rewards.register(name, lambda: reward)
+        reward.model()  # one that cannot be loaded is said now, as is a path below
+        return
     name, path = split_pair(text, "--reward", "NAME=module:function")
     rewards.register(name, lambda: function_reward(name, path))
     rewards.get(name)  # a path that cannot be imported is said now, not at the first request

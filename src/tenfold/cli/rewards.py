@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tenfold.errors import InvalidRequest
+from tenfold.models.folders import embedded_names
 from tenfold.rewards.base import Answer, FunctionReward, RewardPrompt
 
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
@@ -22,7 +23,9 @@ def function_reward(name: str, path: str) -> FunctionReward:
     """
     module_name, colon, function_name = path.partition(":")
     if not colon:
-        raise InvalidRequest(f"--reward {path!r} is not of the form NAME=module:function")
+        raise InvalidRequest(
+            f"--reward {path!r} is neither a folder nor of the form NAME=module:function"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -38,6 +41,11 @@ def function_reward(name: str, path: str) -> FunctionReward:
         raise InvalidRequest(f"reward {name!r}: {path} is not a function", param="reward")
     summary = (function.__doc__ or "a Python function").strip().splitlines()[0]
     return FunctionReward(name, function, summary)
+
+
+def is_classifier(path: str) -> bool:
+    """Whether a reward is given as a model: a folder, an embedded name or `hf:owner/name`."""
+    return path.startswith("hf:") or path in embedded_names() or Path(path).expanduser().is_dir()
 
 
 def final_number(text: str) -> str | None:

@@ -52,7 +52,7 @@ def command(
         typer.Option(help="NAME=JSON: a decode object served as model@NAME; repeatable"),
     ] = None,
     reward: Annotated[
-        list[str] | None, typer.Option(help="NAME=module:function; repeatable")
+        list[str] | None, typer.Option(help="NAME=module:function or NAME=FOLDER; repeatable")
     ] = None,
     adapter: Adapters = None,
     no_prefix_cache: NoPrefixCache = False,
@@ -107,7 +107,7 @@ def command(
             max_sequences,
         ).llm()
         for text in reward or []:
-            split_pair(text, "--reward", "NAME=module:function")
+            split_pair(text, "--reward", "NAME=module:function or NAME=FOLDER")
             add_reward(llm.rewards, text)
 
     def ready(address: str) -> None:

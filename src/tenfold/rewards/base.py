@@ -103,4 +103,12 @@ def _facts() -> Reward:
     return FactsReward()
 
 
+def _concierge_rm() -> Reward:
+    from tenfold.rewards.classifier import ClassifierReward
+
+    summary = "a small trained reward model for answers of the concierge"
+    return ClassifierReward.of("concierge-rm", summary=summary)
+
+
 REWARDS.register("facts", _facts)
+REWARDS.register("concierge-rm", _concierge_rm)
