@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
+import signal
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tests.align.models import llama
 
 # transformers 5 renames what TRL still calls by the old name.
 WARNINGS = ("ignore:`(is_)?gradient_checkpointing.*is deprecated:FutureWarning",)
@@ -84,18 +89,21 @@ def dpo(kind: type, model: nn.Module, folder: Path, *, data: int = 8, **more: An
     )
 
 
-def tokens_of(pair: dict[str, str], side: str) -> tuple[Tensor, int]:
-    """Token ids of prompt, answer and end of text, [1, tokens], and how many are the prompt's."""
-    made = tokenizer()
-    whole = made(pair["prompt"] + pair[side])["input_ids"] + [made.eos_token_id]
-    return torch.tensor([whole]), len(pair["prompt"])
-
-
-def answer_logp(model: nn.Module, pair: dict[str, str], side: str, alpha: float = 1.0, *, shared: int = 999) -> Tensor:  # fmt: skip  # noqa: E501
+def answer_logp(
+    model: nn.Module,
+    pair: dict[str, str],
+    side: str,
+    alpha: float = 1.0,
+    *,
+    shared: int = 999,
+    begin: tuple[int, ...] = (),
+) -> Tensor:
     """Log-prob of one answer by a pass of its own; tokens from `shared` on count `alpha`."""
-    ids, start = tokens_of(pair, side)
-    logps = model(input_ids=ids, use_cache=False).logits.log_softmax(-1)[0, start - 1 : -1]
-    taken = logps.gather(1, ids[0, start:, None]).squeeze(1)
+    made = tokenizer()
+    ids = [*begin, *made(pair["prompt"] + pair[side])["input_ids"], made.eos_token_id]
+    start, whole = len(begin) + len(pair["prompt"]), torch.tensor([ids])
+    logps = model(input_ids=whole, use_cache=False).logits.log_softmax(-1)[0, start - 1 : -1]
+    taken = logps.gather(1, whole[0, start:, None]).squeeze(1)
     return taken[:shared].sum() + alpha * taken[shared:].sum()
 
 
@@ -109,3 +117,34 @@ def gradient(model: nn.Module, logp: Tensor) -> Tensor:
             for p, g in zip(trained, found, strict=True)
         ]
     )
+
+
+def killed(kind: type, folder: Path, **more: Any) -> Any:
+    """Six steps with a checkpoint after each second one."""
+    return dpo(
+        kind, llama(), folder, max_steps=6, save_strategy="steps", save_steps=2, data=12,
+        optim="adamw_torch", lr_scheduler_type="linear", **more,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Trains and dies in the fifth step, its log half written."""
+    from transformers import TrainerCallback
+    from trl import DPOTrainer
+
+    from tenfold.align.trl_trainer import Entanglement, EntanglementMixin
+
+    class Death(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 5:
+                with Path(args.output_dir, "entanglement.jsonl").open("a") as log:
+                    log.write('{"kind": "progr')
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    kind = type("Entangled", (EntanglementMixin, DPOTrainer), {})
+    how = Entanglement(every=3)
+    killed(kind, Path(sys.argv[1]), entanglement=how, callbacks=[Death()]).train()
+
+
+if __name__ == "__main__":
+    main()

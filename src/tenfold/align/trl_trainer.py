@@ -73,6 +73,7 @@ class EntanglementMixin(_Trainer):  # type: ignore[misc]
         data = given.arguments.get("train_dataset")
         if data is not None:
             given.arguments["train_dataset"] = _numbered(data)
+        _refuse_args(given.arguments.get("args"))
         super().__init__(*given.args, **given.kwargs)
         _refuse(self)
         self.monitor = self._new_monitor(None, None)
@@ -214,22 +215,32 @@ def _passes_of(kind: type) -> type[Passes]:
     )
 
 
+def _refuse_args(args: Any) -> None:
+    for name, why in (
+        ("torch_compile", "a compiled model calls no hooks"),
+        ("use_liger_kernel", "Liger's kernels hide layers"),
+    ):
+        if getattr(args, name, False):
+            raise InvalidRequest(
+                f"with {name} entanglement cannot be measured: {why}",
+                param=name,
+                hint=f"{name}=False",
+            )
+
+
 def _refuse(trainer: Any) -> None:
-    """Settings under which the rows' gradients are not to be seen."""
-    args = trainer.args
-    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    """Models and processes in which the rows' gradients are not to be seen."""
     parallel = getattr(trainer.accelerator, "parallelism_config", None) is not None
-    for wrong, param, what, hint in (
-        (args.torch_compile, "torch_compile", "a compiled model calls no hooks", "switch it off"),
-        (args.use_liger_kernel, "use_liger_kernel", "its kernels hide layers", "switch it off"),
-        (sharded or parallel, "accelerator", "parameters or rows are split over processes", PROBE),
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or parallel
+    for wrong, param, why, hint in (
+        (sharded, "accelerator", "parameters or rows are split over processes", PROBE),
         (trainer.aux_loss_enabled, "router_aux_loss_coef",
-         "the routers' loss mixes into every gradient", "set it to 0"),
+         "the routers' loss mixes into every gradient", "router_aux_loss_coef=0.0"),
         (getattr(trainer, "is_encoder_decoder", False), "model", "it has an encoder", PROBE),
     ):  # fmt: skip
         if wrong:
             raise InvalidRequest(
-                f"{param}: entanglement cannot be measured: {what}", param=param, hint=hint
+                f"entanglement cannot be measured here: {why}", param=param, hint=hint
             )
 
 
