@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 import random
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
+from tenfold.cli.benchmarks.memory_soundness import held_in_memory
 from tenfold.errors import InvalidRequest
 from tenfold.memory.events import SHARED, Kind, NewEvent, Scope, new_id
 from tenfold.memory.query import read_query
 from tenfold.memory.retrieval import Weighted, rank
+from tenfold.memory.rows import all_said
 from tenfold.memory.store import Derived, MemoryStore, Selection, Tenant
 from tests.memory.stores import Opener, unit_vectors
 
@@ -242,6 +245,7 @@ def test_an_erasure_back_in_time_reaches_what_was_known_then(tenant: Tenant):
 
 def test_what_is_erased_between_finding_and_ranking_is_not_shown(tenant: Tenant):
     events = say(tenant, "ada", *(f"zebra tea {i}" for i in range(5)), scope=SHARED)
+    rank(tenant.member("bob").find("zebra"), read_query("zebra"), Weighted())  # keeps what was said
     found = tenant.member("bob").find("zebra")
     tenant.erase(Selection(ids=(events[2].id,)))
     left = [e for e in events if e != events[2]]
@@ -249,11 +253,27 @@ def test_what_is_erased_between_finding_and_ranking_is_not_shown(tenant: Tenant)
     assert tenant.verify_erasure([events[2].id, "zebra tea 2"]) == []
 
 
+def test_what_was_said_is_kept_per_member_until_something_is_erased(tenant: Tenant):
+    (event,) = say(tenant, "zebulon", "zebra tea", scope=SHARED)
+    say(tenant, "ada", "zebra milk", scope=SHARED)
+    by_name = {}
+    for name in ("ada", "bob"):
+        first, again = (all_said(tenant.member(name).find("zebra").events, [0, 1]) for _ in "12")
+        assert all(map(operator.is_, first, again)), "read again"
+        by_name[name] = first
+    assert not any(map(operator.is_, *by_name.values())), "one sees what another looked at"
+    del first, again, by_name
+    assert held_in_memory(tenant, ["zebulon"]) > 0
+    tenant.erase(Selection(ids=(event.id,)))
+    assert held_in_memory(tenant, ["zebulon"]) == 0
+
+
 def test_what_a_member_may_no_longer_read_is_not_shown_from_what_it_found(tenant: Tenant):
     tenant.grant("ada", "red")
     tenant.grant("bob", "red")
     say(tenant, "ada", "zebra of the team", scope=Scope("team:red"))
     own = say(tenant, "bob", "own zebra")
+    rank(tenant.member("bob").find("zebra"), read_query("zebra"), Weighted())
     found = tenant.member("bob").find("zebra")
     tenant.revoke("bob", "red")
     assert [h.event for h in rank(found, read_query("zebra"), Weighted())] == own

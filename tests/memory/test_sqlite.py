@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tenfold.cli.benchmarks.memory_soundness import killed_writers
-from tenfold.memory.events import NewEvent
+from tenfold.cli.benchmarks.memory_soundness import held_in_memory, killed_writers
+from tenfold.memory.events import SHARED, NewEvent
 from tenfold.memory.sqlite import SqliteStore
+from tenfold.memory.sqlite.log import counters
 from tenfold.memory.sqlite.pages import index_levels, leftovers
 from tenfold.memory.sqlite.store import file_name, tenant_name
+from tenfold.memory.sqlite.visibility import Viewer
 from tenfold.memory.store import MemoryStore, Selection, StoreError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -134,7 +136,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(store: SqliteStore):
 WRITER = """
 import sys
 from tenfold.memory.sqlite import SqliteStore
-from tenfold.memory.events import NewEvent, SHARED
+from tenfold.memory.events import SHARED, NewEvent, SHARED
 ada = SqliteStore(sys.argv[1]).tenant("acme").member(sys.argv[2])
 for i in range(60):
     ada.append([NewEvent(f"{sys.argv[2]} {i}", scope=SHARED, key=f"k{i}")])
@@ -279,3 +281,20 @@ def test_a_folder_that_is_a_file_is_an_error_that_says_so(tmp_path: Path):
         with pytest.raises(StoreError, match=r"notes\.txt.* cannot be the folder"):
             SqliteStore(root).tenant("acme")
     assert file.read_text() == "mine"
+
+
+def test_a_query_from_before_an_erasure_leaves_no_view_behind(store: SqliteStore):
+    tenant = store.tenant("acme")
+    zebra = NewEvent("zebra tea", conversation="stripes", scope=SHARED)
+    tenant.member("ada").append([zebra])
+    cache, viewer = tenant.lookup.cache, Viewer("bob")
+    with tenant.database.reading() as before:
+        assert counters(before)[1] == tenant.epoch()
+        tenant.revoke("bob", "red")  # what moves the epoch as an erasure does, and waits for nobody
+        with tenant.database.reading() as after:
+            cache.let_go(after)
+        assert len(cache.view(before, viewer, Selection()).sequences) == 1
+        assert held_in_memory(cache, ["stripes"]) == 0
+    with tenant.database.reading() as after:
+        cache.view(after, viewer, Selection())
+    assert held_in_memory(cache, ["stripes"]) > 0

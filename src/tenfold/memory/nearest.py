@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tenfold.memory.rows import Matrix, Places, Scores, View
+from tenfold.memory.rows import Matrix, Places, Scores, View, products
 from tenfold.memory.store import Vectors
 
 THRESHOLD = 200_000  # vectors of one kind; scanning so many takes some 25 ms
@@ -137,5 +137,6 @@ def cosines_of(view: View, matrix: Matrix, rows: Places, query: Vectors) -> Scor
     sequences = view.sequences[rows]
     inside = sequences < len(matrix.place)
     rows, places = rows[inside], matrix.place[sequences[inside]]
-    cosines[rows[places >= 0]] = matrix.vectors[places[places >= 0]] @ query
+    there = places >= 0
+    cosines[rows[there]] = products(matrix.vectors[places[there]], query)
     return cosines

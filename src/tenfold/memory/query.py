@@ -37,6 +37,7 @@ _WHEN = re.compile(
     r"|(?:what|which) (?:day|date|week|month|year|time|season))\b",
     re.I,
 )
+_ENDINGS = ("ing", "ies", "ied", "ed", "es", "s", "ly")
 _HOW_MANY = re.compile(r"\bhow (?:many|much|old|often)\b|\bwhat (?:number|age|price)\b", re.I)
 
 
@@ -73,10 +74,13 @@ def read_query(text: str) -> Query:
 
 def stem(word: str) -> str:
     """A word without its common English endings, so that painted, paints and painting meet."""
-    for ending in ("ing", "ies", "ied", "ed", "es", "s", "ly"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
-            word = word[: -len(ending)] + ("y" if ending in ("ies", "ied") else "")
-            break
+    if len(word) < 4:
+        return word
+    if word[-1] in "gsdy" and not word.endswith("ss"):
+        for ending in _ENDINGS:
+            if word.endswith(ending) and len(word) - len(ending) >= 3:
+                word = word[: -len(ending)] + ("y" if ending in ("ies", "ied") else "")
+                break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
         word = word[:-1]  # planned, planning -> plan
     return word[:-1] if len(word) > 3 and word[-1] == "e" else word

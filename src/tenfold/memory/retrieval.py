@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +26,7 @@ from tenfold.memory.features import (
     shifted,
 )
 from tenfold.memory.query import Query
-from tenfold.memory.rows import gone
+from tenfold.memory.rows import still_there
 from tenfold.memory.store import Found, Member, Selection, Vectors
 from tenfold.memory.weights import LOCOMO
 
@@ -139,9 +138,10 @@ def rank(found: Found, query: Query, ranker: Ranker, limit: int = 10) -> list[Hi
     if not found.events:
         return []
     reasons = ranker.reasons(found, query, limit)
-    order = np.argsort(-reasons.parts.sum(axis=1), kind="stable").tolist()
-    left = (row for row in order if not gone(found.events, int(reasons.places[row])))
-    return [_hit(found.events, reasons, row) for row in islice(left, limit)]
+    order = np.argsort(-reasons.parts.sum(axis=1), kind="stable")
+    row_of = dict(zip(reasons.places[order].tolist(), order.tolist(), strict=True))
+    places = still_there(found.events, list(row_of), limit)
+    return [_hit(found.events, reasons, row_of[place]) for place in places]
 
 
 def _hit(events: Sequence[Event], reasons: Reasons, row: int) -> Hit:

@@ -7,10 +7,10 @@ Counting words over the others' texts as well would tell, by the scores, which w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Generic, NamedTuple, TypeVar, overload
+from itertools import islice
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from tenfold.errors import InvalidRequest
 from tenfold.memory.events import Event
 from tenfold.memory.store import Vectors
+from tenfold.memory.traits import NOTHING, Said, said
+from tenfold.memory.visibility import microseconds
 
 R = TypeVar("R")
 
 K1, B = 1.2, 0.75  # BM25: how soon a word's repetition stops counting; how much length does
 COMMON = 4_000  # rows of a view from which a word is a common one
+MOST_SAID = 16_384  # events of which a view keeps what was said, half a kilobyte each
 Scores = NDArray[np.float64]
 Places = NDArray[np.int64]
 
@@ -43,6 +46,7 @@ class View:
     before: Places  # [rows]
     after: Places  # [rows]
     ends: dict[Hashable, int]  # the last row of each conversation
+    said: dict[int, Said]  # by sequence number, of events that ranking has read; it grows
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +69,32 @@ class Matrix:
         return int(self.vectors.shape[1])
 
 
-class Said(NamedTuple):
-    """The little of an event that ranking reads."""
-
-    author: str
-    text: str
-    valid_at: datetime
-
-
-NOTHING = Said("", "", datetime(1970, 1, 1, tzinfo=UTC))
-
-
 class Rows(Sequence[Event], Generic[R]):
     """Events that are read when somebody looks at them, with the rights of that moment.
 
-    A query finds hundreds of candidates, ranking reads the texts of some and shows ten; reading
-    them all and making events of them took longer than everything else. What was erased since the
-    numbers were made is `gone`: ranking leaves it out, and taking it raises LookupError.
+    A query finds hundreds of candidates, ranking weighs what some of them say and shows ten;
+    reading them all and making events of them took longer than everything else. What was said is
+    kept in `known` for later queries, and taken from there while the view that it belongs to stands
+    as it is: `stands` tells whether something was erased or rights changed since. What was erased
+    since the numbers were made is `gone`: ranking leaves it out, and taking it raises LookupError.
     """
 
     def __init__(
         self,
-        count: int,
+        sequences: Sequence[int],
         read: Callable[[Sequence[int]], Mapping[int, R]],
         event_of: Callable[[R], Event],
         said_of: Callable[[R], Said],
+        known: dict[int, Said],
+        stands: Callable[[], bool],
     ) -> None:
-        self._count, self._read, self._event_of, self._said_of = count, read, event_of, said_of
+        self._sequences, self._read = sequences, read
+        self._event_of, self._said_of = event_of, said_of
+        self._known, self._stands = known, stands
         self._rows: dict[int, R | None] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._sequences)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self[:])
@@ -105,49 +104,62 @@ class Rows(Sequence[Event], Generic[R]):
     @overload
     def __getitem__(self, place: slice) -> Sequence[Event]: ...
     def __getitem__(self, place: int | slice) -> Event | Sequence[Event]:
-        places = range(self._count)[place]
+        places = range(len(self))[place]
         if isinstance(places, int):
-            (row,) = self._at([places])
+            (row,) = self.fetch([places])
             if row is None:
                 raise LookupError("the event was erased after it was found")
             return self._event_of(row)
-        return [self._event_of(row) for row in self._at(places) if row is not None]
+        return [self._event_of(row) for row in self.fetch(places) if row is not None]
 
-    def said(self, places: Collection[int]) -> dict[int, Said]:
-        """What was said at some places; nothing where it is gone."""
-        rows = self._at(places)
-        return {
-            p: NOTHING if row is None else self._said_of(row)
-            for p, row in zip(places, rows, strict=True)
-        }
+    def said(self, places: Sequence[int]) -> list[Said]:
+        """What was said at each of some places; nothing where it is gone."""
+        known = self._known if self._stands() else {}
+        found = {p: known.get(self._sequences[p]) for p in places}
+        missing = [p for p, said in found.items() if said is None]
+        fresh = {}
+        for place, row in zip(missing, self.fetch(missing), strict=True):
+            if row is not None:
+                found[place] = fresh[self._sequences[place]] = self._said_of(row)
+        if len(known) + len(fresh) > MOST_SAID:
+            known.clear()
+        known.update(fresh)
+        return [found[p] or NOTHING for p in places]
 
     def gone(self, place: int) -> bool:
         """Whether the event of a place was erased since."""
-        return self._at([place]) == [None]
+        return self.fetch([place]) == [None]
 
-    def _at(self, places: Collection[int]) -> list[R | None]:
-        if missing := [p for p in places if p not in self._rows]:
-            read = self._read(missing)
-            self._rows.update((p, read.get(p)) for p in missing)
+    def fetch(self, places: Sequence[int]) -> list[R | None]:
+        """Reads what is at some places, if it was not; None where it is gone."""
+        wanted = {self._sequences[p]: p for p in places if p not in self._rows}
+        if wanted:
+            read = self._read(list(wanted))
+            self._rows.update((p, read.get(sequence)) for sequence, p in wanted.items())
         return [self._rows[p] for p in places]
 
 
-def said(events: Sequence[Event], places: Collection[int]) -> dict[int, Said]:
-    """What was said at some places."""
+def all_said(events: Sequence[Event], places: Sequence[int]) -> list[Said]:
+    """What was said at each of some places."""
     if isinstance(events, Rows):
         return events.said(places)
-    return {p: Said(events[p].author, events[p].text, events[p].valid_at) for p in places}
+    return [
+        said(e.author, e.text, microseconds(e.valid_at)) for e in map(events.__getitem__, places)
+    ]
 
 
-def gone(events: Sequence[Event], place: int) -> bool:
-    """Whether a found event was erased since."""
-    return isinstance(events, Rows) and events.gone(place)
+def still_there(events: Sequence[Event], places: Sequence[int], limit: int) -> list[int]:
+    """The first `limit` of some places whose events were not erased since they were found."""
+    if not isinstance(events, Rows):
+        return list(places[:limit])
+    events.fetch(places[:limit])
+    return list(islice((p for p in places if not events.gone(p)), limit))
 
 
 def empty_view(epoch: int) -> View:
     """Before anything is read into it."""
     none = np.empty(0, dtype=np.int64)
-    return View(epoch, 0, none, np.empty(0), np.full(1, -1, dtype=np.int64), none, none, {})
+    return View(epoch, 0, none, np.empty(0), np.full(1, -1, dtype=np.int64), none, none, {}, {})
 
 
 def extended(view: View, rows: Sequence[tuple[int, float, Hashable]], last: int) -> View:
@@ -216,6 +228,16 @@ def unit(vector: Vectors) -> Vectors:
     return np.asarray(vector / length, dtype=np.float32)
 
 
+def products(vectors: Vectors, query: Vectors) -> Vectors:
+    """The product of each row with the query.
+
+    On one thread and straight through memory: BLAS takes twice as long over it, and where it has
+    threads, these wait for each other, up to 15 ms, and keep a core busy long after.
+    """
+    found: Vectors = np.einsum("ij,j->i", vectors, query)
+    return found
+
+
 def cosines(view: View, matrix: Matrix, kind: str, query: Vectors | None) -> Scores:
     """The cosine of every row of the view; 0 of rows without a vector."""
     cosines = np.zeros(len(view.sequences))
@@ -232,9 +254,9 @@ def cosines(view: View, matrix: Matrix, kind: str, query: Vectors | None) -> Sco
     found[inside] = matrix.place[view.sequences[inside]]
     rows = np.flatnonzero(found >= 0)
     if 8 * len(rows) < matrix.count:  # few of many: take them out instead of scanning all
-        cosines[rows] = matrix.vectors[found[rows]] @ query
+        cosines[rows] = products(matrix.vectors[found[rows]], query)
     else:
-        cosines[rows] = (matrix.vectors[: matrix.count] @ query)[found[rows]]
+        cosines[rows] = products(matrix.vectors[: matrix.count], query)[found[rows]]
     return cosines
 
 
@@ -244,6 +266,14 @@ def best(scores: Scores, limit: int) -> Places:
     if len(rows) > limit:
         rows = rows[np.argpartition(-scores[rows], limit - 1)[:limit]]
     return rows
+
+
+def each_once(places: Sequence[Places], count: int) -> Places:
+    """All of these places, ascending; a tenth of the time of np.unique on few thousands."""
+    there = np.zeros(count, dtype=np.bool_)
+    for some in places:
+        there[some] = True
+    return np.flatnonzero(there)
 
 
 def neighbours(view: View, whole: View, rows: Places, side: Places) -> Places:

@@ -159,7 +159,9 @@ def held_in_memory(root: object, probes: Sequence[str]) -> int:
     """How many strings that can be reached from an object hold one of the probes."""
     seen, todo, held = {id(root)}, [root], 0
     while todo:
-        for item in gc.get_referents(todo.pop()):
+        one = todo.pop()
+        keys = list(one) if isinstance(one, dict) else []  # the collector passes over strings
+        for item in keys + gc.get_referents(one):
             if id(item) in seen or isinstance(item, type | ModuleType | FunctionType):
                 continue
             seen.add(id(item))

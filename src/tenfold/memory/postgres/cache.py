@@ -28,6 +28,7 @@ class Cache:
         self._lock = threading.Lock()
         self._views: OrderedDict[tuple[Viewer, Selection], View] = OrderedDict()
         self._matrices: dict[str, Matrix] = {}
+        self._let_go = 0  # views of an epoch before it hold what was erased
 
     def view(self, db: Transaction, viewer: Viewer, selection: Selection) -> View:
         """The view as of the transaction that is open, or a later one."""
@@ -40,6 +41,8 @@ class Cache:
             if known.last < last and known.epoch == epoch:
                 rows = _rows(db, viewer, selection, known.last, last)
                 known = extended(known, rows, last)
+            if known.epoch < self._let_go:  # of a transaction that began before the erasure
+                return known
             self._views[key] = known
             self._views.move_to_end(key)
             while len(self._views) > MOST_VIEWS:
@@ -60,6 +63,7 @@ class Cache:
         """Drops erased events and their vectors from memory now, not at the next query."""
         with self._lock:
             self._views.clear()
+            self._let_go = counters(db)[1]
             kinds = list(self._matrices)
         for kind in kinds:
             self.matrix(db, kind)

@@ -9,22 +9,24 @@ import numpy as np
 from tenfold.memory.events import Event
 from tenfold.memory.postgres.cache import Cache
 from tenfold.memory.postgres.database import Database, Transaction
-from tenfold.memory.postgres.log import read
+from tenfold.memory.postgres.log import counters, read
 from tenfold.memory.postgres.terms import occurrences
 from tenfold.memory.postgres.visibility import Viewer, one_of
 from tenfold.memory.rows import (
     Rows,
-    Said,
     around,
     best,
     bm25,
     cosines,
+    each_once,
     places_before,
     rows_with,
     unit,
 )
 from tenfold.memory.sqlite.words import MOST_WORDS, Stemmer
 from tenfold.memory.store import Found, Selection, Vectors
+from tenfold.memory.traits import Said, said
+from tenfold.memory.visibility import microseconds
 
 
 class Lookup:
@@ -55,19 +57,22 @@ class Lookup:
         )
         hits = best(lexical, limit)
         near = [best(turn, limit), best(window, limit)]
-        rows = np.unique(np.concatenate([hits, around(view, whole, hits), *near]))
+        rows = each_once([hits, around(view, whole, hits), *near], len(view.sequences))
         rows = rows[np.lexsort((rows, -turn[rows], -lexical[rows]))]
         sequences = view.sequences[rows].tolist()
 
-        def read_at(places: Sequence[int]) -> dict[int, Event]:
+        def read_at(wanted: Sequence[int]) -> dict[int, Event]:
             """Found events, asked for once more under the member's clause, and opened."""
-            wanted = {sequences[p]: p for p in places}
             with self._database.reading() as later:
-                events = read(later, one_of("e.sequence", list(wanted)) & viewer.sees())
-            return {wanted[e.sequence]: e for e in events}
+                events = read(later, one_of("e.sequence", wanted) & viewer.sees())
+            return {e.sequence: e for e in events}
+
+        def stands() -> bool:
+            with self._database.reading() as later:
+                return counters(later)[1] == whole.epoch
 
         return Found(
-            events=Rows(len(rows), read_at, lambda event: event, _said),
+            events=Rows(sequences, read_at, lambda event: event, _said, whole.said, stands),
             lexical=lexical[rows],
             turn=turn[rows],
             window=window[rows],
@@ -76,4 +81,4 @@ class Lookup:
 
 
 def _said(event: Event) -> Said:
-    return Said(event.author, event.text, event.valid_at)
+    return said(event.author, event.text, microseconds(event.valid_at))

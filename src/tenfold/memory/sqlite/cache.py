@@ -32,6 +32,7 @@ class Cache:
         self._lock = threading.Lock()
         self._views: OrderedDict[tuple[Viewer, Selection], View] = OrderedDict()
         self._matrices: dict[str, Matrix] = {}
+        self._let_go = 0  # views of an epoch before it hold what was erased
         self.graphs = {kind: Graph() for kind in VECTORS}
 
     def view(self, db: sqlite3.Connection, viewer: Viewer, selection: Selection) -> View:
@@ -44,6 +45,8 @@ class Cache:
                 known = empty_view(epoch)
             if known.last < last and known.epoch == epoch:
                 known = _extended(known, db, viewer, selection, last)
+            if known.epoch < self._let_go:  # of a transaction that began before the erasure
+                return known
             self._views[key] = known
             self._views.move_to_end(key)
             while len(self._views) > MOST_VIEWS:
@@ -64,6 +67,7 @@ class Cache:
         """Drops erased events and their vectors from memory now, not at the next query."""
         with self._lock:
             self._views.clear()
+            self._let_go = counters(db)[1]
             kinds = list(self._matrices)
         for graph in self.graphs.values():
             graph.drop()

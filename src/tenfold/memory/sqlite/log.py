@@ -7,10 +7,10 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 from tenfold.memory.contract import check_sources, check_teams, made, number_of_words, same_again
 from tenfold.memory.events import Event, Kind, NewEvent, Scope, new_id
-from tenfold.memory.rows import Said
 from tenfold.memory.sqlite.schema import FOUND
 from tenfold.memory.sqlite.visibility import (
     Clause,
@@ -21,6 +21,7 @@ from tenfold.memory.sqlite.visibility import (
     selected,
 )
 from tenfold.memory.store import Selection
+from tenfold.memory.traits import Said, said
 
 COLUMNS = (
     "e.id, e.author, e.role, e.text, e.subject, e.recipient, e.conversation, e.sequence, e.kind,"
@@ -32,7 +33,7 @@ _INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 
 
 
 Row = tuple[str, str, str, str, str, str, str, int, str, str, int, int, str, str, str]  # COLUMNS
-SEQUENCE = 7  # its place in a row
+SEQUENCE: Final = 7  # its place in a row
 _KINDS = {str(kind): kind for kind in Kind}
 
 
@@ -62,8 +63,8 @@ def event_of(row: Row) -> Event:
 
 
 def said_of(row: Row) -> Said:
-    """What ranking reads of a row of COLUMNS."""
-    return Said(row[1], row[3], moment(row[10]))
+    """What ranking weighs of a row of COLUMNS."""
+    return said(row[1], row[3], row[10])
 
 
 def read(db: sqlite3.Connection, clause: Clause, order: str = "e.sequence") -> list[Event]:

@@ -20,13 +20,14 @@ from tenfold.memory.rows import (
     best,
     bm25,
     cosines,
+    each_once,
     places_before,
     rows_with,
     unit,
 )
 from tenfold.memory.sqlite.cache import Cache
 from tenfold.memory.sqlite.database import Database
-from tenfold.memory.sqlite.log import SEQUENCE, Row, event_of, read_rows, said_of
+from tenfold.memory.sqlite.log import SEQUENCE, Row, counters, event_of, read_rows, said_of
 from tenfold.memory.sqlite.schema import VECTORS
 from tenfold.memory.sqlite.visibility import Viewer, one_of
 from tenfold.memory.sqlite.words import MOST_WORDS, Stemmer, occurrences
@@ -67,7 +68,7 @@ class Lookup:
                 values = cosines_of(view, matrix, rows, query)
             chosen.append(best(values, limit))
             spaces.append((matrix, values, rows is not None))
-        rows = np.unique(np.concatenate(chosen))
+        rows = each_once(chosen, len(view.sequences))
         turn, window = (
             cosines_of(view, matrix, rows, query) if partly and query is not None else values
             for matrix, values, partly in spaces
@@ -75,15 +76,18 @@ class Lookup:
         rows = rows[np.lexsort((rows, -turn[rows], -lexical[rows]))]
         sequences = view.sequences[rows].tolist()
 
-        def read(places: Sequence[int]) -> dict[int, Row]:
+        def read(wanted: Sequence[int]) -> dict[int, Row]:
             """What the log has of found events, asked for once more under the member's clause."""
-            wanted = {sequences[p]: p for p in places}
             with self._database.reading() as db:
-                found = read_rows(db, one_of("e.sequence", list(wanted)) & viewer.sees())
-            return {wanted[row[SEQUENCE]]: row for row in found}
+                found = read_rows(db, one_of("e.sequence", wanted) & viewer.sees())
+            return {row[SEQUENCE]: row for row in found}
+
+        def stands() -> bool:
+            with self._database.reading() as db:
+                return counters(db)[1] == whole.epoch
 
         return Found(
-            events=Rows(len(rows), read, event_of, said_of),
+            events=Rows(sequences, read, event_of, said_of, whole.said, stands),
             lexical=lexical[rows],
             turn=turn[rows],
             window=window[rows],
