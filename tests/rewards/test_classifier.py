@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
+from tenfold import LLM, BestOfN
 from tenfold.errors import InvalidRequest, PromptTooLong
 from tenfold.models.folders import embedded_root
 from tenfold.models.loading import load_model
 from tenfold.rewards import classifier
 from tenfold.rewards.base import Answer, RewardPrompt
 from tenfold.rewards.classifier import ClassifierReward
-from tenfold.types import Message
+from tenfold.types import Message, SamplingParams
 
 CHAT = (
     Message("system", "Blue Door is a restaurant. For Blue Door the city is Porto."),
@@ -160,3 +161,19 @@ def test_after_close_a_session_reads_the_prompt_anew(scored: tuple[Path, Any]) -
     asyncio.run(session.close())
     asyncio.run(session.close())
     assert scores(session, [Answer(TEXTS[0])]) == pytest.approx(first, abs=1e-6)
+
+
+def test_a_classifier_chooses_and_does_not_answer(scored: tuple[Path, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="classifier"):
+        LLM(str(scored[0]))
+    with LLM("concierge", dtype="float32") as llm:
+        reward = ClassifierReward.of(scored[0], name="mine")
+        llm.asynchronous.rewards.register("mine", lambda: reward)
+        params = SamplingParams(temperature=1.0, max_tokens=24, seed=5)
+        best = llm.chat(CHAT, params, strategy=BestOfN(n=4), reward="mine")
+        assert best.score == pytest.approx(
+            by_transformers(scored[1], best.text, best.finish_reason == "stop"), abs=1e-4
+        )
+        assert llm.score(CHAT, TEXTS, reward="mine") == pytest.approx(
+            [by_transformers(scored[1], t, True) for t in TEXTS], abs=1e-4
+        )

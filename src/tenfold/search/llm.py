@@ -71,10 +71,19 @@ class AsyncLLM:
         adapters: Sequence[str] = (),
         settings: EngineSettings | None = None,
     ) -> AsyncLLM:
-        """Loads an embedded model by name, a folder, or `hf:owner/name`, and starts its engine."""
+        """Loads an embedded model by name, a folder, or `hf:owner/name`, and starts its engine.
+
+        Raises InvalidRequest for a classifier, which scores answers and gives none.
+        """
         model = in_passing_thread(
             lambda: load_model(name, dtype=dtype, device=device, adapters=adapters)
         )
+        if model.spec.num_labels:
+            raise InvalidRequest(
+                f"model {model.name!r} is a classifier: it scores answers and gives none",
+                param="model",
+                hint=f"load the model that answers, and let this one choose: --reward {name}",
+            )
         return cls(model, AsyncEngine.for_model(model, settings))
 
     @property
