@@ -49,7 +49,7 @@ def read_pairs(path: str | Path, *, strict: bool = True) -> list[Pair]:
     missing or of another type and, unless `strict` is off, for answers that are empty or identical.
     """
     path = Path(path)
-    pairs = [_pair(path, row, value) for row, value in _lines(path)]
+    pairs = [as_pair(path, row, value) for row, value in _lines(path)]
     if not pairs:
         raise InvalidRequest(f"{path} holds no pairs", param="data", hint="one JSON object a line")
     if strict:
@@ -97,7 +97,8 @@ def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield row, value
 
 
-def _pair(path: Path, row: int, item: Mapping[str, Any]) -> Pair:
+def as_pair(path: str | Path, row: int, item: Mapping[str, Any]) -> Pair:
+    """A row in TRL's form as a Pair; `path` is what errors name. Raises InvalidRequest."""
     where = f"{path}, row {row}"
     chosen, rejected = (_text(item, name, where) for name in ("chosen", "rejected"))
     kind = str(item.get("kind") or "")

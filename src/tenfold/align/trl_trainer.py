@@ -22,18 +22,20 @@ from torch import Tensor, nn
 
 from tenfold.align.monitor import EntanglementMonitor
 from tenfold.align.trl_passes import PROBE, CPOPasses, DPOPasses, Passes
+from tenfold.align.trl_probe import EntanglementCallback
 from tenfold.errors import InvalidRequest, MissingExtra
 
 try:
     from transformers import TrainerCallback
 except ImportError as e:  # pragma: no cover
-    raise MissingExtra("TRL is not installed", hint='pip install "tenfold[trl]"') from e
+    raise MissingExtra("transformers is not installed", hint='pip install "tenfold[trl]"') from e
 
 if TYPE_CHECKING:
     _Trainer = Any
 else:
     _Trainer = object
 
+__all__ = ["Entanglement", "EntanglementCallback", "EntanglementMixin"]
 log = logging.getLogger(__name__)
 _PASSES: dict[str, type[Passes]] = {"DPOTrainer": DPOPasses, "CPOTrainer": CPOPasses}
 
