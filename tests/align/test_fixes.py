@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from tenfold.align.entanglement import PairStats
 from tenfold.align.fixes import FIXES, AutoLambda, Fixes, Reweighted, normalised
@@ -83,7 +85,7 @@ def length(model) -> float:
 @pytest.mark.parametrize("name", NAMES)
 def test_with_the_normalised_gradient_each_answer_goes_where_the_loss_wants_it(name):
     model = gpt2().double()
-    loss, fixes = make_loss(name), Fixes(["normalised"], model)
+    loss, fixes = make_loss(name), Fixes(model, {"normalised": {}})
     for seed in SEEDS:
         batch = cut_short(seed=seed)
         pairs = fixed_step(model, batch, fixes, name)
@@ -100,7 +102,7 @@ def test_with_the_normalised_gradient_each_answer_goes_where_the_loss_wants_it(n
 
 def test_the_plain_step_drags_these_answers():
     model, loss = gpt2().double(), make_loss("dpo")
-    none, down = Fixes([], model), 0
+    none, down = Fixes(model), 0
     for seed in SEEDS:
         batch = cut_short(seed=seed)
         fixed_step(model, batch, none, loss.name)
@@ -110,7 +112,7 @@ def test_the_plain_step_drags_these_answers():
 
 def test_the_normalised_step_of_a_batch_is_the_sum_of_its_pairs():
     model, batch = llama(), cut_short(pairs=3)
-    fixes = Fixes(["normalised"], model)
+    fixes = Fixes(model, {"normalised": {}})
     pairs = fixed_step(model, batch, fixes, "dpo")
     found = [p.grad.clone() for p in model.parameters()]
     d = make_loss("dpo").weights(pairs)[0].tolist()
@@ -136,16 +138,16 @@ def test_the_split_back_end_mends_a_single_pair_alike():
     model, batch = llama(), cut_short()
     grads = []
     for backend in ("ghost", "split"):
-        fixed_step(model, batch, Fixes(["normalised"], model, backend=backend), "cpo")
+        fixed_step(model, batch, Fixes(model, {"normalised": {}}, backend=backend), "cpo")
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-5)
     with pytest.raises(InvalidRequest, match="batch of 2"):
-        fixed_step(model, cut_short(2), Fixes(["normalised"], model, backend="split"), "dpo")
+        fixed_step(model, cut_short(2), Fixes(model, {"normalised": {}}, backend="split"), "dpo")
 
 
 def test_accumulated_micro_batches_are_the_batch():
     model, whole = llama(), cut_short(pairs=2)
-    fixes = Fixes(["normalised"], model)
+    fixes = Fixes(model, {"normalised": {}})
     fixed_step(model, whole, fixes, "dpo")
     grads = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
@@ -189,7 +191,7 @@ def test_with_the_automatic_lambda_no_chosen_answer_falls(name):
     model, loss = gpt2().double(), make_loss(name)
     for seed in SEEDS:
         batch = cut_short(seed=seed)
-        fixes = Fixes(["auto_lambda"], model, {"auto_lambda": {"cap": 1e6}})
+        fixes = Fixes(model, {"auto_lambda": {"cap": 1e6}})
         pairs = fixed_step(model, batch, fixes, name)
         most = max(abs(float(d)) for d in autograd_weights(loss, pairs))
         up = moved(model, batch, 1e-7 / max(most, 1.0))[0][0]
@@ -252,7 +254,7 @@ def test_a_reweighted_loss_is_a_loss_with_these_weights(name):
 
 def test_the_monitor_records_the_mended_step():
     model, batch, loss = gpt2().double(), cut_short(), make_loss("dpo")
-    monitor, fixes = EntanglementMonitor(model, every=1), Fixes(["normalised"], model)
+    monitor, fixes = EntanglementMonitor(model, every=1), Fixes(model, {"normalised": {}})
     with monitor.watch(pairs=1) as step, fixes.watch(1) as fix:
         pairs = pairs_of(model, batch, fix, loss)
         step.loss(fix.loss(loss, pairs), pairs).backward()
@@ -268,19 +270,19 @@ def test_the_monitor_records_the_mended_step():
 @pytest.mark.parametrize("second", ["normalised", "auto_lambda"])
 def test_fixes_work_together(name, second):
     model, batch = gpt2().double(), Batch(pairs=2)
-    fixes = Fixes(["shared_mask", "learned_mask", second], model)
+    fixes = Fixes(model, {key: {} for key in ("shared_mask", "learned_mask", second)})
     counted = fixes.counted(batch.ids, batch.answer)
     fixed_step(model, batch, fixes, name, counted)
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
     assert all(bool(p.grad.isfinite().all()) for p in fixes.parameters())
-    again = Fixes(["shared_mask", "learned_mask", second], model)
+    again = Fixes(model, {key: {} for key in ("shared_mask", "learned_mask", second)})
     again.load(fixes.state())
     assert all(bool((again.state()[n] == t).all()) for n, t in fixes.state().items())
 
 
 def test_without_fixes_nothing_changes():
     model, loss = llama(), make_loss("dpo")
-    fixes, batch = Fixes([], model), Batch()
+    fixes, batch = Fixes(model), Batch()
     with fixes.watch(3) as fix:
         pairs = pairs_of(model, batch, fix, loss)
         assert fix.loss(loss, pairs) is loss
@@ -291,16 +293,45 @@ def test_without_fixes_nothing_changes():
 def test_what_does_not_exist_is_named():
     model = llama()
     with pytest.raises(UnknownName, match="fix 'normalized'"):
-        Fixes(["normalized"], model)
+        Fixes(model, {"normalized": {}})
     with pytest.raises(UnknownName, match="l2"):
-        Fixes(["learned_mask"], model, {"learned_mask": {"l2": 1}})
+        Fixes(model, {"learned_mask": {"l2": 1}})
     with pytest.raises(UnknownName, match="middle"):
-        Fixes(["shared_mask"], model, {"shared_mask": {"kind": "middle"}})
-    with pytest.raises(InvalidRequest, match="not asked for"):
-        Fixes([], model, {"auto_lambda": {}})
+        Fixes(model, {"shared_mask": {"kind": "middle"}})
+    with pytest.raises(InvalidRequest, match="keep is True"):
+        Fixes(model, {"auto_lambda": {"keep": True}})
     with pytest.raises(InvalidRequest, match="cap is 0"):
-        Fixes(["auto_lambda"], model, {"auto_lambda": {"cap": 0}})
-    pairs = pairs_of(model, Batch(), Fixes([], model), make_loss("dpo"))
+        Fixes(model, {"auto_lambda": {"cap": 0}})
+    pairs = pairs_of(model, Batch(), Fixes(model), make_loss("dpo"))
     with pytest.raises(TenfoldError, match="no pass is watched"):
-        Fixes(["normalised"], model).loss(make_loss("dpo"), pairs)
+        Fixes(model, {"normalised": {}}).loss(make_loss("dpo"), pairs)
     assert set(FIXES) == {"normalised", "shared_mask", "learned_mask", "auto_lambda"}
+
+
+@pytest.mark.parametrize("fix", [{n: {}} for n in FIXES] + [dict.fromkeys(FIXES, {})])  # noqa: RUF024
+def test_the_trainer_trains_with_it_and_goes_on_where_it_was_killed(tmp_path, fix):
+    pytest.importorskip("peft")
+    from tenfold.align.trainer import PreferenceTrainer
+    from tests.align.runs import config, lines
+
+    whole = config(tmp_path, fix=fix, lora=None, steps=6, checkpoint_every=2)
+    PreferenceTrainer(whole).run()
+    part = config(
+        tmp_path, fix=fix, lora=None, steps=6, checkpoint_every=2, output=str(tmp_path / "part")
+    )
+    trainer = PreferenceTrainer(part)
+    advance, done = trainer._advance, []
+
+    def killed() -> None:
+        done.append(advance())
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    trainer._advance = killed
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert PreferenceTrainer(part).run().resumed == 2
+    for kind in ("progress", "entanglement"):
+        assert lines(tmp_path / "part", kind) == lines(Path(whole.output), kind)
+    saved = load_file(Path(whole.output) / "model.safetensors")
+    assert not any("head." in n and "lm_head" not in n for n in saved)  # the mask stays behind

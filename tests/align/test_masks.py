@@ -115,7 +115,7 @@ def test_the_learnt_masks_log_prob_is_the_weighted_sum():
     torch.testing.assert_close(mu, expected * batch.answer[:, 1:])
     through = torch.autograd.grad(mu.sum(), list(model.parameters()), allow_unused=True)
     assert set(through) == {None}  # the model does not learn to be masked
-    fixes = Fixes(["learned_mask"], model)
+    fixes = Fixes(model, {"learned_mask": {}})
     with fixes.watch(3) as fix:
         model(input_ids=batch.ids, attention_mask=batch.attention)
         found = fix.logps(token_logps(logits, batch.ids), batch.answer)
@@ -130,7 +130,7 @@ def test_the_mask_learns_what_tells_the_answers_apart(name):
     model, batch, loss = llama(), Batch(), make_loss(name)
     values = []
     for l1 in (0.0, 10.0):
-        fixes = Fixes(["learned_mask"], model, {"learned_mask": {"l1": l1}})
+        fixes = Fixes(model, {"learned_mask": {"l1": l1}})
         optimizer = torch.optim.Adam(fixes.parameters(), lr=0.05)
         for _ in range(30):
             optimizer.zero_grad()

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from tenfold.align.config import config_of
-from tenfold.align.encoding import collate, encode, plan
+from tenfold.align.encoding import PairEncoder, collate, encode, plan
 from tenfold.align.logps import answer_logps
 from tenfold.align.losses import DPO, PairLogps, make_loss
 from tenfold.align.pairs import read_pairs
-from tenfold.align.trainer import PreferenceTrainer, Progress, _encoder
+from tenfold.align.trainer import PreferenceTrainer, Progress
 from tenfold.errors import CheckpointError, InvalidRequest, PromptTooLong, UnknownName
 from tests.align.runs import config, lines, model_folder, pairs_file, train
 
@@ -28,7 +28,7 @@ def by_hand(root: Path, **changes: Any) -> dict[str, torch.Tensor]:
     chosen = config(root, **changes)
     model = AutoModelForCausalLM.from_pretrained(chosen.model).eval()
     reference = AutoModelForCausalLM.from_pretrained(chosen.model).eval()
-    encoded = encode(read_pairs(chosen.data), _encoder(chosen))
+    encoded = encode(read_pairs(chosen.data), PairEncoder.of(chosen.model))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.0)
     warm, total = math.ceil(chosen.warmup * chosen.steps), chosen.steps
     micro = [b for e in range(9) for b in plan([x.tokens for x in encoded], chosen.batch, e)]
@@ -155,7 +155,7 @@ def test_evaluation_is_of_the_held_out_pairs_alone(tmp_path: Path) -> None:
 
     chosen = config(tmp_path, lora=None, eval_data=str(tmp_path / "held.jsonl"), eval_every=0)
     result = PreferenceTrainer(chosen).run()
-    encoded = encode(read_pairs(tmp_path / "held.jsonl"), _encoder(chosen))
+    encoded = encode(read_pairs(tmp_path / "held.jsonl"), PairEncoder.of(chosen.model))
     batch, found = collate(encoded), []
     for folder in (tmp_path / "run", tmp_path / "model"):
         model = AutoModelForCausalLM.from_pretrained(folder)
@@ -199,15 +199,15 @@ def test_the_reference_is_asked_once_and_kept(
 
 def test_log_probs_of_another_model_or_other_data_are_not_taken(tmp_path: Path) -> None:
     train(tmp_path)
-    right = load_file(tmp_path / "run" / "reference-data.safetensors")["logps"]
+    right = load_file(tmp_path / "run" / "reference-data.safetensors")["tokens"]
     other = model_folder(tmp_path / "third", seed=3)
     train(tmp_path, reference=str(other), output=str(tmp_path / "other"))
     path = tmp_path / "other" / "reference-data.safetensors"
-    wrong = load_file(path)["logps"]
+    wrong = load_file(path)["tokens"]
     assert not torch.allclose(right, wrong, atol=0.1)
     path.replace(tmp_path / "run" / "reference-data.safetensors")
     train(tmp_path)
-    assert torch.equal(load_file(tmp_path / "run" / "reference-data.safetensors")["logps"], right)
+    assert torch.equal(load_file(tmp_path / "run" / "reference-data.safetensors")["tokens"], right)
 
 
 def test_gains_are_measured_from_the_reference_that_was_named(tmp_path: Path) -> None:

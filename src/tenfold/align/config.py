@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from tenfold.align.fixes import check_fixes
 from tenfold.align.losses import Loss, check_reference, make_loss
 from tenfold.errors import InvalidRequest, MissingExtra, UnknownName
 
@@ -50,7 +51,7 @@ class TrainingConfig:
     reference: str | None = "start"  # or a model: gains are measured from it
     eval_data: str | None = None
     loss: Mapping[str, Any] = field(default_factory=lambda: {"name": "dpo"})
-    fix: tuple[str, ...] = ()
+    fix: Mapping[str, Any] = field(default_factory=dict)  # names, or each with its options
     lora: LoraOptions | None = field(default_factory=LoraOptions)  # null: all weights are trained
     epochs: float = 1.0
     steps: int | None = None  # instead of epochs
@@ -104,6 +105,7 @@ class TrainingConfig:
                 hint="dtype: float32 with autocast: true, or lora",
             )
         self.make_loss()
+        check_fixes(self.fix)
         if self.reference not in (None, "start") and not self.make_loss().referenced:
             check_reference(self.make_loss(), referenced=True)
 
@@ -217,7 +219,9 @@ def _value(hint: Any, value: Any, key: str) -> Any:
         return tuple(_value(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(items))
     if is_dataclass(hint):
         return _build(hint, {} if value is True else value, f"{key}.")  # type: ignore[arg-type]
-    return _loss(value, key) if origin is not None else _scalar(hint, value, key)
+    if origin is not None:
+        return _fix(value, key) if key == "fix" else _loss(value, key)
+    return _scalar(hint, value, key)
 
 
 def _scalar(hint: type, value: Any, key: str) -> Any:
@@ -244,6 +248,18 @@ def _loss(value: Any, key: str) -> dict[str, Any]:
         k: v if k == "name" or isinstance(v, bool) else _scalar(float, v, f"{key}.{k}")
         for k, v in value.items()
     }
+
+
+def _fix(value: Any, key: str) -> dict[str, Any]:
+    """`normalised`, `[shared_mask, normalised]`, or `{auto_lambda: {every: 5}}`."""
+    if isinstance(value, str):
+        return {value: {}}
+    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return {name: {} for name in value}
+    groups = list(value.values()) if isinstance(value, Mapping) else [value]
+    if all(v is None or isinstance(v, Mapping) for v in groups):
+        return {str(name): dict(options or {}) for name, options in (value or {}).items()}
+    raise _wrong(key, value, "names of fixes, or each with a group of its options")
 
 
 def _wrong(key: str, value: Any, valid: str) -> InvalidRequest:

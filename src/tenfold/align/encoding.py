@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 from tenfold.align.pairs import Pair, Text
 from tenfold.errors import InvalidRequest, PromptTooLong, TenfoldError
 from tenfold.models.chat_template import ChatTemplate
+from tenfold.models.folders import locate
+from tenfold.models.lora import Adapter, is_adapter
 from tenfold.models.tokenizer import Tokenizer
 from tenfold.types import Message
 
@@ -52,6 +55,11 @@ class PairBatch:
         ids, attention, answer = (t.to(device) for t in (self.ids, self.attention, self.answer))
         return PairBatch(ids, attention, answer, self.rows)
 
+    def since(self, start: int) -> PairBatch:
+        """The columns from a place on."""
+        ids, attention, answer = (t[:, start:] for t in (self.ids, self.attention, self.answer))
+        return PairBatch(ids, attention, answer, self.rows)
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -75,6 +83,14 @@ class PairEncoder:
                 hint="add eos_token to tokenizer_config.json",
             )
         self.end = min(tokenizer.eos_ids) if named is None else named
+
+    @classmethod
+    def of(cls, model: str | Path, *, chat: bool = False) -> PairEncoder:
+        """For a model by name, folder or `hf:owner/name`; an adapter's is its base's."""
+        home = locate(model)
+        while is_adapter(home) and not (home / "tokenizer.json").is_file():
+            home = Adapter.base_of(home)
+        return cls(Tokenizer.from_folder(home), ChatTemplate.from_folder(home), chat=chat)
 
     def __call__(self, pair: Pair) -> EncodedPair:
         """Raises InvalidRequest, naming the row, where prompt and answers do not fit together."""

@@ -11,9 +11,10 @@ their own, which forms no weight's gradient, or from what the monitor measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -27,7 +28,13 @@ from tenfold.align.masks import KINDS, LearntMask, distinct
 from tenfold.align.split import halves
 from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 
-FIXES = ("normalised", "shared_mask", "learned_mask", "auto_lambda")
+_NORMALISED, _SHARED, _LEARNT, _AUTO = "normalised", "shared_mask", "learned_mask", "auto_lambda"
+FIXES: Mapping[str, tuple[str, ...]] = {  # with their options
+    _NORMALISED: (),
+    _SHARED: ("kind",),
+    _LEARNT: ("l1", "start", "rate"),
+    _AUTO: ("every", "cap", "keep"),
+}
 ALIKE = 1e-5  # squared distance of two unit gradients that count as one
 
 
@@ -172,7 +179,7 @@ def _with_lambda(base: Loss, value: float) -> Loss:
 class Fixes:
     """The fixes of a run by name, for a training loop; with none it changes nothing.
 
-        fixes = Fixes(["normalised"], model)
+        fixes = Fixes(model, {"normalised": {}})
         counted = fixes.counted(ids, answer)                  # of policy and reference alike
         with fixes.watch(pairs=4) as fix:
             logits = model(ids, attention_mask=attention).logits
@@ -183,42 +190,35 @@ class Fixes:
         optimizer.step()
         fixes.stepped()
 
-    `options` are those of a fix by its name. `backend` says how products are measured: "ghost" for
-    every pair of a batch, "split" for any model, one pair a batch. An EntanglementMonitor may watch
-    the same pass: it then records the weights and the changes of the step as it is mended.
+    `chosen` are names of fixes, each with its options. `backend` says how products are measured:
+    "ghost" for every pair of a batch, "split" for any model, one pair a batch. An
+    EntanglementMonitor may watch the same pass: it then records the weights and the changes of the
+    step as it is mended.
 
     Raises UnknownName for a fix, an option or a back end that does not exist.
     """
 
     def __init__(
         self,
-        names: Sequence[str],
         model: nn.Module,
-        options: Mapping[str, Mapping[str, Any]] | None = None,
+        chosen: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         *,
         backend: str = "ghost",
     ) -> None:
-        options = dict(options or {})
-        for name in (*names, *options):
-            if name not in FIXES:
-                raise UnknownName("fix", name, FIXES, param="fix")
-        for name in options:
-            if name not in names:
-                raise InvalidRequest(f"options of {name}, which is not asked for", param="fix")
+        check_fixes(chosen)
         if backend not in ("ghost", "split"):
             raise UnknownName("back end", backend, ("ghost", "split"), param="backend")
-        self.names, self.backend = tuple(names), backend
+        self.names, self.backend = tuple(chosen), backend
         self._model = model.module if isinstance(model, DistributedDataParallel) else model
-        given = {n: _checked(n, options.get(n, {})) for n in names}
-        self._shared = {"kind": "subsequence", **given["shared_mask"]} if _SHARED in given else None
-        self.mask = LearntMask.of(self._model, **given[_LEARNT]) if _LEARNT in given else None
-        self.auto = AutoLambda(**given[_AUTO]) if _AUTO in given else None
+        self._kind = chosen[_SHARED].get("kind", KINDS[0]) if _SHARED in chosen else None
+        self.mask = LearntMask.of(self._model, **chosen[_LEARNT]) if _LEARNT in chosen else None
+        self.auto = AutoLambda(**chosen[_AUTO]) if _AUTO in chosen else None
         self._ghost: GhostProducts | None = None
 
     @property
     def due(self) -> bool:
         """Whether the next step needs the products of its pairs."""
-        return "normalised" in self.names or (self.auto is not None and self.auto.due)
+        return _NORMALISED in self.names or (self.auto is not None and self.auto.due)
 
     def parameters(self) -> list[nn.Parameter]:
         """What the fixes learn, to be optimised beside the model's."""
@@ -226,13 +226,14 @@ class Fixes:
 
     def counted(self, ids: Tensor, answer: Tensor) -> Tensor:
         """The answers' tokens that count, [2 * pairs, tokens]."""
-        return answer if self._shared is None else distinct(ids, answer, self._shared["kind"])
+        return answer if self._kind is None else distinct(ids, answer, self._kind)
 
     @contextmanager
-    def watch(self, pairs: int) -> Iterator[Fixes]:
-        """The forward and backward pass of a batch of pairs goes inside."""
+    def watch(self, pairs: int, *, measure: bool = True) -> Iterator[Fixes]:
+        """The forward and backward pass of a batch of pairs goes inside; without `measure` it is
+        one that no `loss` is asked for."""
         with ExitStack() as inside:
-            if self.due and self.backend == "ghost":
+            if measure and self.due and self.backend == "ghost":
                 self._ghost = inside.enter_context(GhostProducts(self._model, pairs))
             if self.mask is not None:
                 inside.enter_context(self.mask.watch(self._model))
@@ -258,7 +259,7 @@ class Fixes:
             if self.auto.due:
                 self.auto.update(base, pairs, stats)
             loss = self.auto.loss(base)
-        if "normalised" in self.names:
+        if _NORMALISED in self.names:
             d_w, d_l = (d.double().cpu() for d in autograd_weights(loss, pairs))
             weights = normalised(replace(stats, d_w=d_w, d_l=d_l))
             loss = cast(Loss, Reweighted(loss, weights))
@@ -273,19 +274,18 @@ class Fixes:
         if self.auto is not None:
             self.auto.stepped()
 
+    def beside(self, model: nn.Module) -> nn.Module:
+        """The model and what the fixes learn, as one module of all trained parameters."""
+        return model if self.mask is None else nn.ModuleDict({"model": model, "mask": self.mask})
+
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs."""
-        found = {f"mask.{n}": t for n, t in self.mask.state_dict().items()} if self.mask else {}
-        return found if self.auto is None else found | {"auto_lambda": self.auto.state()}
+        """What a resumed run needs besides what `beside` holds."""
+        return {} if self.auto is None else {_AUTO: self.auto.state()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what `state` gave."""
-        if self.mask is not None:
-            self.mask.load_state_dict(
-                {n.removeprefix("mask."): t for n, t in state.items() if n.startswith("mask.")}
-            )
-        if self.auto is not None:
-            self.auto.load(state["auto_lambda"])
+        """Takes back what `state` gave, if anything."""
+        if self.auto is not None and _AUTO in state:
+            self.auto.load(state[_AUTO])
 
     def _products(self, pairs: PairLogps) -> PairStats:
         if self.backend == "ghost":
@@ -304,19 +304,20 @@ class Fixes:
         return both.stats()
 
 
-_SHARED, _LEARNT, _AUTO = "shared_mask", "learned_mask", "auto_lambda"
-_OPTIONS = {
-    "normalised": (),
-    _SHARED: ("kind",),
-    _LEARNT: ("l1", "start"),
-    _AUTO: ("every", "cap", "keep"),
-}
-
-
-def _checked(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    for key in options:
-        if key not in _OPTIONS[name]:
-            raise UnknownName(f"option of {name}", key, _OPTIONS[name], param=f"fix.{name}.{key}")
-    if name == _SHARED and options.get("kind", KINDS[0]) not in KINDS:
-        raise UnknownName("mask", options["kind"], KINDS, param="fix.shared_mask.kind")
-    return dict(options)
+def check_fixes(chosen: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UnknownName for a fix or an option that does not exist, InvalidRequest for a value."""
+    for name, options in chosen.items():
+        if name not in FIXES:
+            raise UnknownName("fix", name, FIXES, param="fix")
+        for key, value in options.items():
+            if key not in FIXES[name]:
+                raise UnknownName(f"option of {name}", key, FIXES[name], param=f"fix.{name}.{key}")
+            if key == "kind":
+                if value not in KINDS:
+                    raise UnknownName("mask", str(value), KINDS, param="fix.shared_mask.kind")
+            elif isinstance(value, bool) or not isinstance(value, int | float):
+                raise InvalidRequest(f"{key} is {value!r}", param=f"fix.{name}.{key}")
+    if _LEARNT in chosen:
+        LearntMask(1, **chosen[_LEARNT])
+    if _AUTO in chosen:
+        AutoLambda(**chosen[_AUTO])

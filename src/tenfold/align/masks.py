@@ -104,17 +104,22 @@ class LearntMask(nn.Module):
     log-prob of an answer is sum_t mu_t log p_t, of the policy and of the reference, and `penalty`
     (`l1` times the sum of mu, a mean over rows) makes it sparse. The hidden state is detached: the
     model learns through the log-probs alone. Begins with all mu at sigmoid(`start`). Optimise its
-    parameters beside the model's, and leave it out of what is saved as the model.
+    parameters beside the model's (`rate` is a learning rate for them), and leave it out of what is
+    saved as the model.
 
     An answer's number of tokens stays that of its text: with a mean over mu the penalty would cost
     nothing, since halving every mu would halve the number too.
     """
 
-    def __init__(self, features: int, *, l1: float = 1e-3, start: float = 2.0) -> None:
+    def __init__(
+        self, features: int, *, l1: float = 1e-3, start: float = 2.0, rate: float = 1e-2
+    ) -> None:
         super().__init__()
-        if not l1 >= 0:
-            raise InvalidRequest(f"l1 is {l1}", param="fix.learned_mask.l1", hint="0 or more")
-        self.l1 = l1
+        for name, value in (("l1", l1), ("rate", rate)):
+            if not value >= 0:
+                param = f"fix.learned_mask.{name}"
+                raise InvalidRequest(f"{name} is {value}", param=param, hint="0 or more")
+        self.l1, self.rate = l1, rate
         self.head = nn.Linear(features, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.constant_(self.head.bias, start)

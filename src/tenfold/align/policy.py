@@ -6,6 +6,7 @@ its base, or a whole model folder.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import warnings
@@ -45,7 +46,8 @@ def load_policy(name: str, dtype: torch.dtype, device: torch.device) -> nn.Modul
             from peft import PeftModel
         except ImportError:
             raise BackendUnavailable("peft is not installed", hint=_NEEDS) from None
-        merged: nn.Module = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        with _old_names():
+            merged: nn.Module = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
         return merged.eval()
     try:
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
@@ -76,8 +78,7 @@ def adapt(model: nn.Module, options: LoraOptions | None, base: str) -> nn.Module
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():  # transformers warns of a name that PEFT still uses
-            warnings.simplefilter("ignore", FutureWarning)
+        with _old_names():
             adapted: nn.Module = get_peft_model(model, config)
     except ValueError as e:
         names = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
@@ -135,8 +136,36 @@ def save_policy(model: nn.Module, folder: Path, source: str) -> None:
     part.rmdir()
 
 
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """transformers warns of names of its own that PEFT still uses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def _address(base: str) -> str:
     """How an adapter names its base: an embedded name, the hub's, or a path."""
     if base in embedded_names():
         return base
     return base.removeprefix("hf:") if base.startswith("hf:") else str(Path(base).resolve())
+
+
+def keeps_logits(model: nn.Module) -> bool:
+    """Whether its forward pass can leave out the logits of the prompts."""
+    bare = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    return "logits_to_keep" in inspect.signature(bare.forward).parameters
+
+
+def device_of(name: str) -> torch.device:
+    """A device by name, `auto` is the best there is. Raises InvalidRequest."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as e:
+        raise InvalidRequest(
+            f"device {name} cannot be used: {str(e).splitlines()[0]}",
+            param="device",
+            hint="auto, cpu or cuda",
+        ) from None

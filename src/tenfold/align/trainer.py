@@ -7,12 +7,11 @@ happened: same weights, same log.
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,21 @@ from tenfold.align.encoding import (
     plan,
     within,
 )
-from tenfold.align.logps import answer_logps
+from tenfold.align.fixes import Fixes
+from tenfold.align.logps import token_logps
 from tenfold.align.losses import PairLogps, check_reference
 from tenfold.align.monitor import EntanglementMonitor, Realised
 from tenfold.align.pairs import read_pairs
-from tenfold.align.policy import adapt, dropping, load_policy, save_policy
+from tenfold.align.policy import (
+    adapt,
+    device_of,
+    dropping,
+    keeps_logits,
+    load_policy,
+    save_policy,
+)
 from tenfold.align.record import RunLog, read_log
+from tenfold.align.reference import ReferenceLogps
 from tenfold.align.training_state import (
     RunFolder,
     data_key,
@@ -42,13 +50,9 @@ from tenfold.align.training_state import (
     save_tensors,
     weights_key,
 )
-from tenfold.errors import CheckpointError, InvalidRequest, UnknownName
-from tenfold.models.chat_template import ChatTemplate
-from tenfold.models.folders import locate
-from tenfold.models.loading import load_tokenizer
-from tenfold.models.lora import Adapter, is_adapter
+from tenfold.errors import CheckpointError, InvalidRequest
 
-LOG = "entanglement.jsonl"
+LOG, REPORT = "entanglement.jsonl", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +102,13 @@ class PreferenceTrainer:
     def __init__(
         self, config: TrainingConfig, progress: Callable[[Progress], None] = lambda _: None
     ) -> None:
-        if config.fix:
-            raise UnknownName("fix", config.fix[0], [], param="fix")
         self.config, self._progress = config, progress
         self.loss = config.make_loss()
         check_reference(self.loss, self.loss.referenced and config.reference is not None)
-        self.device = _device(config.device)
+        self.device = device_of(config.device)
         self.folder = RunFolder(config.output, config.plain())
         self.dropped: dict[str, list[int]] = {}
-        self._encoder = _encoder(config)
+        self._encoder = PairEncoder.of(config.model, chat=config.chat)
         self._pad = self._encoder.tokenizer.named_id("pad_token") or self._encoder.end
         self._stopping = False
         self._lines: list[dict[str, Any]] = []
@@ -137,6 +139,9 @@ class PreferenceTrainer:
                     ) from None
         if self._done == self.total:
             save_policy(self.policy, self.folder.path, self.config.model)
+            from tenfold.align.report.page import write_report  # nothing before this needs a page
+
+            write_report(self.folder.file(LOG), self.folder.file(REPORT))
         return Result(
             self.folder.path,
             self._done,
@@ -173,19 +178,28 @@ class PreferenceTrainer:
         del reference  # a model of its own is not needed any more
         self.policy = adapt(model, config.lora, config.model)
         self._parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        split = config.monitor is not None and config.monitor.backend == "split"
+        self.fixes = Fixes(self.policy, config.fix, backend="split" if split else "ghost")
         self.optimizer = self._make_optimizer()
         per_step = config.batch * config.accumulation
         self._per_epoch = math.ceil(
             math.ceil(len(self._train) / config.batch) / config.accumulation
         )
         self.total = config.steps or math.ceil(config.epochs * self._per_epoch)
-        self._done = self._saved = self.folder.restore(self.policy, self.optimizer)
+        self._done = self._saved = self._restore()
         self.evaluation = self._last_evaluation()
         self.monitor = self._make_monitor(per_step)
         # A run that was killed before its first checkpoint evaluates anew before its first step.
         self._log = RunLog(self.folder.file(LOG), self._done or -1)
         if self._done == 0:
             self._evaluate()
+
+    def _restore(self) -> int:
+        """Steps done; the last checkpoint is back in place."""
+        self._trained = self.fixes.beside(self.policy)
+        done, kept = self.folder.restore(self._trained, self.optimizer)
+        self.fixes.load(kept)
+        return done
 
     def _limit(self, model: torch.nn.Module) -> int:
         context = getattr(model.config, "max_position_embeddings", None)
@@ -207,7 +221,7 @@ class PreferenceTrainer:
 
     def _other_reference(self, dtype: torch.dtype) -> tuple[str, torch.nn.Module]:
         name = str(self.config.reference)
-        theirs, ours = load_tokenizer(name), self._encoder.tokenizer
+        theirs, ours = PairEncoder.of(name).tokenizer, self._encoder.tokenizer
         if theirs.backend.get_vocab() != ours.backend.get_vocab():
             raise InvalidRequest(
                 f"the reference {name} has another tokenizer than {self.config.model}",
@@ -219,13 +233,14 @@ class PreferenceTrainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         config = self.config
-        if config.optimizer == "sgd":
-            return torch.optim.SGD(
-                self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
-            )
-        return torch.optim.AdamW(
-            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": self._parameters, "weight_decay": config.weight_decay, "times": 1.0}
+        ]
+        if self.fixes.mask is not None:  # follows the schedule at a rate of its own
+            times = self.fixes.mask.rate / config.learning_rate
+            groups.append({"params": self.fixes.parameters(), "weight_decay": 0, "times": times})
+        kind = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.AdamW
+        return kind(groups, lr=config.learning_rate)
 
     def _make_monitor(self, per_step: int) -> EntanglementMonitor:
         chosen = self.config.monitor
@@ -236,6 +251,9 @@ class PreferenceTrainer:
             "pairs_a_step": per_step,
             "optimizer": self.config.optimizer,
             "learning_rate": self.config.learning_rate,
+            "loss": self.loss.name,
+            "loss_parameters": asdict(self.loss),  # type: ignore[call-overload]
+            "fix": {name: dict(options) for name, options in self.config.fix.items()},
         }
         log = self.folder.file(LOG)
         if chosen is None:
@@ -255,8 +273,8 @@ class PreferenceTrainer:
         name: str,
         pairs: Sequence[EncodedPair],
         reference: tuple[str, torch.nn.Module] | None,
-    ) -> Tensor | None:
-        """The reference's log-probs, [pairs, 2], computed once for these pairs and this model."""
+    ) -> ReferenceLogps | None:
+        """The reference's log-probs, computed once for these pairs and this model."""
         if reference is None or not pairs:
             return None
         key, model = reference
@@ -265,11 +283,11 @@ class PreferenceTrainer:
         if path.is_file():
             tensors, kept = load_tensors(path)
             if kept == about:
-                return tensors["logps"]
-        logps = torch.empty(len(pairs), 2)
-        for places, found, _ in self._over(model, pairs, "reference"):
-            logps[places] = torch.stack(found.chunk(2), 1).cpu()
-        save_tensors(path, {"logps": logps}, about)
+                return ReferenceLogps(pairs, tensors["tokens"])
+        logps = ReferenceLogps(pairs)
+        for places, found, batch in self._over(model, pairs, "reference"):
+            logps.put(places, found, batch.answer)
+        save_tensors(path, {"tokens": logps.tokens}, about)
         return logps
 
     # Steps
@@ -279,7 +297,7 @@ class PreferenceTrainer:
         torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
         lr = self.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["times"]
         batches = self.batches(step)
         pairs = sum(map(len, batches))
         figures = {"loss": 0.0, "accuracy": 0.0, "lr": lr}
@@ -294,6 +312,7 @@ class PreferenceTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         self._done = step + 1
         self.monitor.stepped(lr=lr, after=self._after(batches))
+        self.fixes.stepped()
         self._flush()
         if self._done == self.total or (config.eval_every and self._done % config.eval_every == 0):
             self._evaluate()
@@ -302,41 +321,47 @@ class PreferenceTrainer:
         self._progress(Progress("training", self._done, self.total, figures))
 
     def _save(self) -> None:
-        self.folder.save(self.policy, self.optimizer, self._done)
+        self.folder.save(self._trained, self.optimizer, self._done, self.fixes.state())
         self._saved = self._done
 
     def _learn(self, places: Sequence[int], share: float) -> tuple[float, PairLogps]:
         """Adds `share` of the mean loss's gradient of one batch."""
         rows = self._rows(places)
-        with self.monitor.watch(pairs=len(places), rows=rows) as watched:
-            logps = self._logps(self._train, places, "data")
+        watching, fixing = self.monitor.watch(pairs=len(places), rows=rows), self.fixes.watch
+        with watching as watched, fixing(len(places)) as fix:
+            logps = self._logps(places)
             try:
-                loss = watched.loss(self.loss, logps)
+                loss = watched.loss(fix.loss(self.loss, logps), logps)
             except InvalidRequest as e:
                 raise InvalidRequest(
                     f"step {self._done + 1}: {e.message}", param=e.param, hint=e.hint
                 ) from None
-            (share * loss).backward()  # type: ignore[no-untyped-call]
+            (share * (loss + fix.penalty())).backward()  # type: ignore[no-untyped-call]
         return share * float(loss.detach()), logps
 
-    def _logps(self, pairs: Sequence[EncodedPair], places: Sequence[int], name: str) -> PairLogps:
-        batch = collate([pairs[i] for i in places], self._pad).to(self.device)
-        summed, counts = self._forward(self.policy, batch)
-        known = self._references[name]
-        return self._paired(summed, counts, batch, None if known is None else known[places])
+    def _logps(self, places: Sequence[int]) -> PairLogps:
+        batch = collate([self._train[i] for i in places], self._pad).to(self.device)
+        tokens, batch = self._forward(self.policy, batch)
+        return self._paired(tokens, batch, places, "data", self.fixes)
 
     def _paired(
-        self, summed: Tensor, counts: Tensor, batch: PairBatch, known: Tensor | None
+        self,
+        tokens: Tensor,
+        batch: PairBatch,
+        places: Sequence[int],
+        name: str,
+        fixes: Fixes,
     ) -> PairLogps:
-        wrong = ~summed.detach().isfinite()
+        """Log-probs of answers, of the tokens that count where there are fixes."""
+        counted, known = fixes.counted(batch.ids, batch.answer), self._references[name]
+        found = fixes.logps(tokens, counted)
+        wrong = ~found.detach().isfinite()
         if bool(wrong.any()):
-            places = wrong.nonzero().flatten().tolist()
-            rows = [batch.rows[p % len(batch)] for p in places]
-            raise self._broken(sorted(set(rows)), "the log-prob")
-        chosen, rejected = summed.chunk(2)
-        tokens, others = counts.chunk(2)
-        ref = (None, None) if known is None else known.to(summed.device).unbind(1)
-        return PairLogps(chosen, rejected, tokens, others, *ref)
+            at = wrong.nonzero().flatten().tolist()
+            raise self._broken(sorted({batch.rows[p % len(batch)] for p in at}), "the log-prob")
+        counts = counted[:, 1:].sum(1).to(found).chunk(2)
+        ref = () if known is None else fixes.logps(known.of(places, batch.answer), counted).chunk(2)
+        return PairLogps(*found.chunk(2), *counts, *ref)
 
     def _broken(self, rows: Sequence[int], what: str) -> InvalidRequest:
         kept = self._done - self._done % self.config.checkpoint_every
@@ -353,22 +378,25 @@ class PreferenceTrainer:
 
         @torch.no_grad()
         def now() -> tuple[Tensor, Tensor]:
-            found = [self._logps(self._train, places, "data") for places in batches]
+            found = []
+            for places in batches:
+                with self.fixes.watch(len(places), measure=False):
+                    found.append(self._logps(places))
             return torch.cat([f.chosen for f in found]), torch.cat([f.rejected for f in found])
 
         return now
 
-    def _forward(self, model: torch.nn.Module, batch: PairBatch) -> tuple[Tensor, Tensor]:
+    def _forward(self, model: torch.nn.Module, batch: PairBatch) -> tuple[Tensor, PairBatch]:
+        """Log-probs of tokens [rows, tokens - 1], and the part of the batch that they are of."""
         # Logits are needed from the last token before the first answer on, not of the prompts.
         start = max(int(batch.answer.any(0).nonzero()[0]) - 1, 0)
-        keep = {"logits_to_keep": batch.ids.shape[1] - start} if _keeps_logits(model) else {}
+        keep = {"logits_to_keep": batch.ids.shape[1] - start} if keeps_logits(model) else {}
         with self._cast():
             out = model(
                 input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **keep
             )
-        if not keep:
-            start = 0
-        return answer_logps(out.logits, batch.ids[:, start:], batch.answer[:, start:])
+        batch = batch.since(start) if keep else batch
+        return token_logps(out.logits, batch.ids), batch
 
     def _cast(self) -> AbstractContextManager[Any]:
         if not self.config.autocast:
@@ -411,24 +439,24 @@ class PreferenceTrainer:
     def _over(
         self, model: torch.nn.Module, pairs: Sequence[EncodedPair], stage: str
     ) -> Iterator[tuple[list[int], Tensor, PairBatch]]:
-        """Log-probs of all pairs, like with like in length: (places, log-probs, batch)."""
+        """All pairs, like with like in length: (places, tokens' log-probs, batch)."""
         order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
         size = self.config.batch
         for start in range(0, len(order), size):
             places = order[start : start + size]
             batch = collate([pairs[i] for i in places], self._pad).to(self.device)
             with torch.no_grad():
-                summed, _ = self._forward(model, batch)
-            yield places, summed, batch
+                tokens, batch = self._forward(model, batch)
+            yield places, tokens, batch
             self._progress(Progress(stage, start + len(places), len(pairs)))
 
     def _evaluate(self) -> None:
         if not self._eval:
             return
         known, sums = self._references["eval_data"], dict.fromkeys(_FIGURES, 0.0)
-        for places, summed, batch in self._over(self.policy, self._eval, "evaluation"):
-            counts = batch.answer[:, 1:].sum(1).to(summed)
-            logps = self._paired(summed, counts, batch, None if known is None else known[places])
+        whole = Fixes(self.policy)  # all tokens of answers, whatever trains them
+        for places, tokens, batch in self._over(self.policy, self._eval, "evaluation"):
+            logps = self._paired(tokens, batch, places, "eval_data", whole)
             for name, value in _figures(self.loss(logps), logps).items():
                 sums[name] += value
         self.evaluation = {
@@ -470,30 +498,3 @@ def _figures(values: Tensor, logps: PairLogps) -> dict[str, float]:
     if logps.referenced:
         found["chosen_gain"], found["rejected_gain"] = logps.gains()
     return {name: float(v.double().sum()) for name, v in found.items()}
-
-
-def _keeps_logits(model: torch.nn.Module) -> bool:
-    bare = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
-    return "logits_to_keep" in inspect.signature(bare.forward).parameters
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as e:
-        raise InvalidRequest(
-            f"device {name} cannot be used: {str(e).splitlines()[0]}",
-            param="device",
-            hint="auto, cpu or cuda",
-        ) from None
-
-
-def _encoder(config: TrainingConfig) -> PairEncoder:
-    home = locate(config.model)
-    while is_adapter(home) and not (home / "tokenizer.json").is_file():
-        home = Adapter.base_of(home)
-    return PairEncoder(
-        load_tokenizer(config.model), ChatTemplate.from_folder(home), chat=config.chat
-    )

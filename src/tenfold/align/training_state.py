@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -93,17 +94,27 @@ class RunFolder:
         """A file of the run."""
         return self.path / name
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """The whole state after `step` optimizer steps. Raises CheckpointError on a full disk; the
-        state before it is then still there."""
-        tensors = dict(_state(model, optimizer))
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        more: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
+        """The whole state after `step` optimizer steps, and `more` by name. Raises CheckpointError
+        on a full disk; the state before it is then still there."""
+        tensors = dict(_state(model, optimizer)) | {f"more {k}": t for k, t in more.items()}
         save_tensors(self.path / _CHECKPOINT, tensors, {"step": str(step)})
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Puts the last saved state back and gives the steps done, 0 where there is none."""
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[int, dict[str, Tensor]]:
+        """Puts the last saved state back and gives the steps done, 0 where there is none, and what
+        was saved beside it."""
         if not (self.path / _CHECKPOINT).is_file():
-            return 0
+            return 0, {}
         tensors, about = load_tensors(self.path / _CHECKPOINT)
+        more = {k.removeprefix("more "): t for k, t in tensors.items() if k.startswith("more ")}
         with torch.no_grad():
             for name, p in _trained(model):
                 p.copy_(tensors.pop(f"weight {name}"))
@@ -113,7 +124,7 @@ class RunFolder:
                     k.split(" ", 1)[0]: t if (t := tensors.pop(k)).dim() == 0 else t.to(p.device)
                     for k in kept
                 }
-        return int(about["step"])
+        return int(about["step"]), more
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
