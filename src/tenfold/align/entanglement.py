@@ -78,7 +78,7 @@ class PairStats:
     def verdicts(self) -> list[Verdict]:
         """One a pair."""
         return [
-            _verdict(up, down, bool(dead))
+            verdict(up, down, bool(dead))
             for up, down, dead in zip(
                 self.chosen_change.tolist(),
                 self.rejected_change.tolist(),
@@ -96,7 +96,8 @@ def _times(weight: Tensor, product: Tensor) -> Tensor:
     return torch.where(weight == 0, 0.0, weight * product)
 
 
-def _verdict(chosen: float, rejected: float, inactive: bool) -> Verdict:
+def verdict(chosen: float, rejected: float, inactive: bool) -> Verdict:
+    """Of the two changes that a step makes."""
     if inactive or chosen != chosen or rejected != rejected:
         return Verdict.INACTIVE
     if chosen >= 0:

@@ -72,18 +72,24 @@ class GhostProducts:
         )
         if name is None or name in self._open:
             return
-        module = self._watched[name]
-        sharers = [r for r in self._open.values() if getattr(r.module, "weight", None) is weight]
         found: dict[str, list[Tensor]] = defaultdict(list)
         for pair in range(self.pairs):
             rows = [pair, pair + self.pairs]
-            read = Part(module, name, inputs[rows], self._trained[name], outputs=grads(rows))
-            found[name].append(own(read, Grams()))
-            for r in sharers:
-                other = Part(r.module, r.name, r.inputs[rows], r.trained, outputs=r.grads[rows])
-                found[f"{name} x {r.name}"].append(across(read, other))
+            part = Part(self._watched[name], name, inputs[rows], self._trained[name])
+            part.outputs = grads(rows)
+            for key, products in self._told(part, rows).items():
+                found[key].append(products)
         self.layers |= {n: torch.cat(products) for n, products in found.items()}
         self._read.add(name)
+
+    def _told(self, part: Part, rows: list[int]) -> dict[str, Tensor]:
+        """What readout() adds for one pair's rows: products [1, 3] by name."""
+        found, weight = {part.name: own(part, Grams())}, part.module.weight
+        for r in self._open.values():
+            if getattr(r.module, "weight", None) is weight:
+                other = Part(r.module, r.name, r.inputs[rows], r.trained, outputs=r.grads[rows])
+                found[f"{part.name} x {r.name}"] = across(part, other)
+        return found
 
     def stats(self, d_w: Tensor, d_l: Tensor, *, share: float | Tensor = 1.0) -> PairStats:
         """The products over all trainable parameters; call after the backward pass.
@@ -168,15 +174,23 @@ class GhostProducts:
             return
         part.outputs, part.readers = grads, readers
         part.crop()
+        self._take(part)
+
+    def _take(self, part: Part) -> None:
+        """Makes products of what a module showed."""
         self.layers[part.name] = own(part, self._grams)
         if id(part.module) not in self._shared:
             part.inputs = part.outputs = torch.empty(0)  # only shared weights are needed later
 
-    def _finish(self) -> None:
-        if not self.layers:
-            raise TenfoldError("nothing was measured: run the forward and backward pass inside it")
+    def _close(self) -> None:
+        """After the backward pass: what could not be known before."""
         for one, other in self._pairs_of_sharers():
             self.layers[f"{one.name} x {other.name}"] = across(one, other)
+
+    def _finish(self) -> None:
+        self._close()
+        if not self.layers:
+            raise TenfoldError("nothing was measured: run the forward and backward pass inside it")
         if not self._known:
             self._refuse([n for n, p in self._hidden().items() if p.grad is not None])
         self._open.clear()

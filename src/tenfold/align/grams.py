@@ -66,7 +66,7 @@ class Grams:
         """A A'^T of each pair's rows, [3, pairs, tokens, tokens]."""
         if self._last is not None and _same(self._last[0], inputs):
             return self._last[1]
-        found = _three(_exact(inputs), torch.matmul)
+        found = _three(exact(inputs), torch.matmul)
         self._last = (inputs, found)
         return found
 
@@ -82,7 +82,7 @@ def own(part: Part, grams: Grams) -> Tensor:
         return _linear(part, grams).T
     if isinstance(part.module, nn.Embedding):
         same = _three(part.inputs, lambda a, b: a.transpose(1, 2) == b, token_ids=True)
-        return (same * _three(_exact(part.grads), torch.matmul)).sum((2, 3)).T
+        return (same * _three(exact(part.grads), torch.matmul)).sum((2, 3)).T
     rows = _by_broadcast(part)
     return _dots(_by_vmap(part) if rows is None else rows).T
 
@@ -106,27 +106,27 @@ def _between(one: Part, other: Part, a: slice, b: slice) -> Tensor:
     table = isinstance(one.module, nn.Embedding), isinstance(other.module, nn.Embedding)
     if table == (True, False):
         return _between(other, one, b, a)
-    grads, others = _exact(one.grads[a]), _exact(other.grads[b])
+    grads, others = exact(one.grads[a]), exact(other.grads[b])
     if table == (True, True):
         same = one.inputs[a][:, :, None] == other.inputs[b][:, None, :]
         return (same * (grads @ others.transpose(1, 2))).sum((1, 2))
-    inputs = _exact(one.inputs[a])
+    inputs = exact(one.inputs[a])
     if table == (False, True):  # a readout and its embedding: only the scores of b's tokens meet
         ids = other.inputs[b][:, None, :].expand(-1, grads.shape[1], -1)
         return (grads.gather(2, ids) * (inputs @ others.transpose(1, 2))).sum((1, 2))
-    alike = inputs @ _exact(other.inputs[b]).transpose(1, 2)
+    alike = inputs @ exact(other.inputs[b]).transpose(1, 2)
     return (alike * (grads @ others.transpose(1, 2))).sum((1, 2))
 
 
 def _linear(part: Part, grams: Grams) -> Tensor:
-    inputs, grads = (_by_token(x) for x in (part.inputs, _exact(part.grads)))
+    inputs, grads = (_by_token(x) for x in (part.inputs, exact(part.grads)))
     total = torch.zeros(3, len(inputs) // 2, device=inputs.device, dtype=grads.dtype)
     if "weight" in part.trained:
         tokens, read, written = inputs.shape[1], inputs.shape[2], grads.shape[2]
         if 3 * tokens * (read / part.readers + written) < 2 * read * written:
             total += (grams.of(inputs) * _three(grads, torch.matmul)).sum((2, 3))
         else:  # long rows in narrow layers: the rows' gradients are smaller than their Grams
-            total += _dots((grads.transpose(1, 2) @ _exact(inputs)).flatten(1))
+            total += _dots((grads.transpose(1, 2) @ exact(inputs)).flatten(1))
     if "bias" in part.trained:
         total += _dots(grads.sum(1))
     return total
@@ -158,7 +158,8 @@ def _dots(rows: Tensor) -> Tensor:
     )])  # fmt: skip
 
 
-def _exact(x: Tensor) -> Tensor:
+def exact(x: Tensor) -> Tensor:
+    """In float32 at least."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -181,8 +182,8 @@ def _by_broadcast(part: Part) -> Tensor | None:
     if part.inputs.dim() < 3 or any(p.shape != shape[-1:] for p in vectors.values()):
         return None
     if type(part.module) is nn.LayerNorm:  # its kernel takes one vector
-        plain = nn.functional.layer_norm(_exact(part.inputs), shape[-1:], eps=part.module.eps)
-        grads, over = _exact(part.grads), tuple(range(1, part.inputs.dim() - 1))
+        plain = nn.functional.layer_norm(exact(part.inputs), shape[-1:], eps=part.module.eps)
+        grads, over = exact(part.grads), tuple(range(1, part.inputs.dim() - 1))
         found = {"weight": (grads * plain).sum(over), "bias": grads.sum(over)}
         return torch.cat([found[n] for n in vectors if n in part.trained], 1)
     own = {
@@ -197,7 +198,7 @@ def _by_broadcast(part: Part) -> Tensor | None:
             return None
         wanted = [p for n, p in own.items() if n in part.trained]
         rows = torch.autograd.grad(out, wanted, part.grads.to(out))
-    return torch.cat([_exact(r).flatten(1) for r in rows], 1)
+    return torch.cat([exact(r).flatten(1) for r in rows], 1)
 
 
 def _by_vmap(part: Part) -> Tensor:
@@ -213,7 +214,7 @@ def _by_vmap(part: Part) -> Tensor:
 
     with hooks_off(part.module):
         found = vmap(row)(part.inputs, part.grads)
-    return torch.cat([_exact(found[name].flatten(1)) for name in own], 1)
+    return torch.cat([exact(found[name].flatten(1)) for name in own], 1)
 
 
 @contextmanager

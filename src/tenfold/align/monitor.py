@@ -12,9 +12,8 @@ Only steps that are due are measured; the others cost what writing two numbers c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,28 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tenfold.align.entanglement import PairStats
-from tenfold.align.ghost import GhostProducts
+from tenfold.align import tally
+from tenfold.align.ghost import GhostProducts, Only
 from tenfold.align.losses import Loss, PairLogps, autograd_weights
 from tenfold.align.record import VERSION, PairRecord, RunLog, StepRecord
+from tenfold.align.sketch import Signs, SketchProducts
 from tenfold.align.split import SplitStep
+from tenfold.align.tally import Micro
+from tenfold.align.token_products import token_products
 from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 
-BACKENDS = ("ghost", "split")
+BACKENDS = ("ghost", "split", "sketch")
 Realised = Callable[[], tuple[Tensor, Tensor]]
-
-
-@dataclass(slots=True)
-class _Micro:
-    """What one micro-batch left behind."""
-
-    rows: list[int | None]
-    logps: PairLogps | None = None  # detached
-    value: Tensor | None = None
-    weights: tuple[Tensor, Tensor] | None = None
-    share: Tensor | None = None  # of each pair in what was differentiated
-    stats: PairStats | None = None
-    layers: dict[str, PairStats] = field(default_factory=dict)
 
 
 class EntanglementMonitor:
@@ -51,9 +40,16 @@ class EntanglementMonitor:
 
     `backend`: "ghost" has the exact products of every pair out of the training backward pass (the
     batch's rows are the chosen answers, then the rejected ones); "split" has exact statistics of
-    the whole step for any model, cheap where the two answers go through two forward passes.
-    `layers` adds products by layer. `step` is how many optimizer steps lie behind a training that
-    goes on; without it the log must be new. `about` goes into the log's first line.
+    the whole step for any model, cheap where the two answers go through two forward passes (with
+    one that holds both, the backward pass is walked twice); "sketch" estimates every pair's, for
+    answers of thousands of tokens. `layers` adds products by module. `only` says by name which of
+    the trained parameters are measured (`lambda name: "lora_" in name`); the log then says so.
+    `step` is how many optimizer steps lie behind a training that goes on; without it the log must
+    be new. `about` goes into the log's first line.
+
+    In data parallel training every process watches its own pairs and calls `stepped`; records hold
+    the pairs of all, and only the first process writes. Changes are those of plain SGD: under Adam
+    they say which way a pair's own gradient pulls, not how far the step goes.
 
     `last` is the newest StepRecord, None before the first measured step. Raises InvalidRequest for
     a wrong `every` or `backend`.
@@ -67,8 +63,10 @@ class EntanglementMonitor:
         backend: str = "ghost",
         log: Path | str | None = None,
         layers: bool = False,
+        only: Only | None = None,
         step: int | None = None,
         about: Mapping[str, Any] | None = None,
+        seed: int = 0,
     ) -> None:
         if every < 1:
             raise InvalidRequest(
@@ -79,10 +77,12 @@ class EntanglementMonitor:
         self.model, self.every, self.backend, self.layers = _bare(model), every, backend, layers
         self.step = step or 0  # optimizer steps done
         self.last: StepRecord | None = None
-        self._log = None if log is None else RunLog(log, step)
+        self.only = only
+        self._signs = Signs(seed)
+        self._log = RunLog(log, step) if log is not None and tally.first() else None
         self._about = dict(about or {})
         self._begun = False
-        self._micro: list[_Micro] = []
+        self._micro: list[Micro] = []
         self._split: SplitStep | None = None
 
     @property
@@ -99,7 +99,7 @@ class EntanglementMonitor:
         names: list[int | None] = [None] * pairs if rows is None else list(rows)
         if pairs < 1 or len(names) != pairs:
             raise InvalidRequest(f"{pairs} pairs with {len(names)} rows", param="rows")
-        return Watch(self, _Micro(names))
+        return Watch(self, Micro(names))
 
     def stepped(self, *, lr: float, after: Realised | None = None, scale: float = 1.0) -> None:
         """Closes an optimizer step, after `optimizer.step()`, and writes its lines.
@@ -119,11 +119,66 @@ class EntanglementMonitor:
         if not self._begun:
             self._write({"kind": "run", "version": VERSION, **self._described(micro[0])})
             self._begun = True
-        self._write(_progress(self.step, lr, micro))
+        self._write(tally.progress(self.step, lr, micro))
         if measured:
             now = after() if after else None
-            self.last = _record(self.step, lr, scale, micro, split, now, self.layers)
+            self.last = self._record(lr, scale, micro, split, now)
             self._write(self.last.line())
+
+    def tokens(
+        self,
+        row: int | None,
+        ids: Tensor,
+        attention: Tensor,
+        answer: Tensor,
+        text: Callable[[int], str],
+        *,
+        only: Only | None = None,
+    ) -> None:
+        """Writes which tokens of a pair's two answers entangle, as the model is now.
+
+        The tensors are one pair's, [2, tokens], and `text` gives a token's text by its id. `only`
+        is by default the monitor's. Costs a backward pass a token; every process may call it.
+        """
+        found = token_products(self.model, ids, attention, answer, only=only or self.only)
+        self._write(
+            {
+                "kind": "tokens",
+                "step": self.step,
+                "row": row,
+                "chosen": [text(int(i)) for i in ids[0, found.chosen]],
+                "rejected": [text(int(i)) for i in ids[1, found.rejected]],
+                "cosine": found.cosine.tolist(),
+            }
+        )
+
+    def _record(
+        self,
+        lr: float,
+        scale: float,
+        micro: Sequence[Micro],
+        split: SplitStep | None,
+        now: tuple[Tensor, Tensor] | None,
+    ) -> StepRecord:
+        if split is None:
+            return tally.of_pairs(self.step, lr, tally.pair_records(lr, scale, micro, now), micro)
+        stats, modules = split.stats(self.only)
+        records: list[PairRecord] = []
+        if sum(len(m.rows) for m in micro) == 1 and tally.processes() == 1:
+            (one,) = micro
+            assert one.weights is not None
+            d_w, d_l = (d.double().cpu() for d in one.weights)
+            one.share = torch.where(d_w != 0, stats.d_w / d_w, stats.d_l / d_l)
+            one.stats = replace(stats, d_w=d_w, d_l=d_l)
+            records = tally.pair_records(lr, scale, micro, now)
+        return tally.of_sums(self.step, lr / scale, records, stats, modules if self.layers else {})
+
+    def _watcher(self, pairs: int) -> GhostProducts | None:
+        if not self.due or self.backend == "split":
+            return None
+        if self.backend == "sketch":
+            return SketchProducts(self.model, pairs, self.only, self._signs)
+        return GhostProducts(self.model, pairs, self.only)
 
     def _name(self, loss: Any) -> None:
         self._about.setdefault("loss", getattr(loss, "name", type(loss).__name__))
@@ -131,13 +186,16 @@ class EntanglementMonitor:
             known = {f.name: getattr(loss, f.name) for f in fields(loss)}
             self._about.setdefault("loss_parameters", known)
 
-    def _described(self, first: _Micro) -> dict[str, Any]:
-        assert first.logps is not None
+    def _described(self, first: Micro) -> dict[str, Any]:
+        trained = {n: p.numel() for n, p in self.model.named_parameters() if p.requires_grad}
+        measured = sum(n for name, n in trained.items() if self.only is None or self.only(name))
         return {
             "backend": self.backend,
             "every": self.every,
-            "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
-            "reference": first.logps.referenced,
+            "parameters": sum(trained.values()),
+            "parameters_measured": measured,
+            "processes": tally.processes(),
+            "reference": first.known.referenced,
             **self._about,
         }
 
@@ -149,14 +207,14 @@ class EntanglementMonitor:
 class Watch:
     """What `EntanglementMonitor.watch` gives: takes one micro-batch's log-probs and loss."""
 
-    def __init__(self, monitor: EntanglementMonitor, micro: _Micro) -> None:
+    def __init__(self, monitor: EntanglementMonitor, micro: Micro) -> None:
         self._monitor, self._micro = monitor, micro
         self._ghost: GhostProducts | None = None
         self._caught: dict[str, Tensor] = {}
 
     def __enter__(self) -> Watch:
-        if self._monitor.due and self._monitor.backend == "ghost":
-            self._ghost = GhostProducts(self._monitor.model, len(self._micro.rows))
+        self._ghost = self._monitor._watcher(len(self._micro.rows))
+        if self._ghost is not None:
             self._ghost.__enter__()
         return self
 
@@ -228,9 +286,7 @@ class Watch:
         part = 1 / len(self._micro.rows) if share is None else share
         self._micro.share = torch.full_like(d_w.detach(), part)
 
-    def readout(
-        self, weight: Tensor, inputs: Tensor, grads: Callable[[list[int]], Tensor]
-    ) -> None:
+    def readout(self, weight: Tensor, inputs: Tensor, grads: Callable[[list[int]], Tensor]) -> None:
         """What a fused kernel keeps from the modules: GhostProducts.readout; after `backward()`."""
         if self._ghost is not None:
             self._ghost.readout(weight, inputs, grads)
@@ -262,16 +318,20 @@ class Watch:
         assert self._micro.weights is not None
         d_w, d_l = self._micro.weights
         if self._micro.share is None:
-            if len(self._caught) < 2:
+            if not self._caught:
                 raise TenfoldError(
                     "the loss was not differentiated inside the watched pass",
                     hint="call backward() before `with monitor.watch(...)` ends",
                 )
             # what the trainer made of the mean (accumulation, scaling) shows in what came back
-            c_w, c_l = -self._caught["chosen"], self._caught["rejected"]
+            nothing = torch.zeros_like(d_w)
+            c_w = -self._caught.get("chosen", nothing)
+            c_l = self._caught.get("rejected", nothing)
             share = torch.where(d_w != 0, c_w / d_w, torch.where(d_l != 0, c_l / d_l, 0.0))
             self._micro.share = share.detach()
         self._micro.stats = ghost.stats(d_w, d_l, share=self._micro.share)
+        if isinstance(ghost, SketchProducts):
+            self._micro.errors = ghost.errors(d_w, d_l, self._micro.share)
         if self._monitor.layers:
             self._micro.layers = ghost.layer_stats(d_w, d_l, share=self._micro.share)
 
@@ -294,130 +354,3 @@ def _detached(pairs: PairLogps) -> PairLogps:
         pairs.rejected_tokens.detach(),
         *ref,
     )
-
-
-def _progress(step: int, lr: float, micro: Sequence[_Micro]) -> dict[str, Any]:
-    """Means over the step's pairs."""
-    logps = [m.logps for m in micro if m.logps is not None]
-    margin = torch.cat([p.margin() for p in logps])
-    line: dict[str, Any] = {"kind": "progress", "step": step, "lr": lr}
-    values = [m.value for m in micro if m.value is not None]
-    line["loss"] = float(torch.stack(values).double().mean()) if values else None
-    for name in ("chosen", "rejected"):
-        line[f"{name}_logp"] = _mean([getattr(p, name) for p in logps])
-    gains = [p.gains() for p in logps if p.referenced]
-    line["chosen_gain"] = _mean([g for g, _ in gains]) if gains else None
-    line["rejected_gain"] = _mean([g for _, g in gains]) if gains else None
-    line["accuracy"] = float((margin > 0).double().mean())
-    line["margin"] = float(margin.double().mean())
-    for name in ("chosen_tokens", "rejected_tokens"):
-        line[name] = _mean([getattr(p, name) for p in logps])
-    return line
-
-
-def _mean(values: Sequence[Tensor]) -> float:
-    return float(torch.cat(list(values)).double().mean())
-
-
-def _record(
-    step: int,
-    lr: float,
-    scale: float,
-    micro: Sequence[_Micro],
-    split: SplitStep | None,
-    now: tuple[Tensor, Tensor] | None,
-    layers: bool,
-) -> StepRecord:
-    if split is not None:
-        stats, by_layer = split.stats()
-        records: list[PairRecord] = []
-        if sum(len(m.rows) for m in micro) == 1:
-            (one,) = micro
-            assert one.weights is not None
-            d_w, d_l = (d.double().cpu() for d in one.weights)
-            one.share = torch.where(d_w != 0, stats.d_w / d_w, stats.d_l / d_l)
-            one.stats = replace(stats, d_w=d_w, d_l=d_l)
-            records = _pair_records(lr, scale, micro, [one.stats], now)
-        batch = {"of": "sum", **_batch(stats, lr / scale)}
-        return StepRecord(step, lr, records, batch, _over_layers([by_layer]) if layers else {})
-    records = _pair_records(lr, scale, micro, [m.stats for m in micro if m.stats is not None], now)
-    batch = _over_pairs(records)
-    return StepRecord(step, lr, records, batch, _over_layers([m.layers for m in micro]))
-
-
-def _pair_records(
-    lr: float,
-    scale: float,
-    micro: Sequence[_Micro],
-    stats: Sequence[PairStats],
-    now: tuple[Tensor, Tensor] | None,
-) -> list[PairRecord]:
-    records: list[PairRecord] = []
-    realised = (
-        None if now is None else [[float(x) for x in side.detach().double().cpu()] for side in now]
-    )
-    for m, s in zip(micro, stats, strict=True):
-        assert m.logps is not None
-        share = torch.ones(len(s)) if m.share is None else m.share.double().cpu() / scale
-        columns = [
-            x.double().tolist()
-            for x in (
-                m.logps.chosen,
-                m.logps.rejected,
-                m.logps.chosen_tokens,
-                m.logps.rejected_tokens,
-                s.inner,
-                s.chosen_sq,
-                s.rejected_sq,
-                s.cosine,
-                s.d_w,
-                s.d_l,
-                lr * share * s.chosen_change,
-                lr * share * s.rejected_change,
-            )
-        ]
-        for place, (row, verdict) in enumerate(zip(m.rows, s.verdicts(), strict=True)):
-            values = [column[place] for column in columns]
-            changes: list[float | None] = [None, None]
-            if realised is not None:
-                at = len(records)
-                changes = [realised[side][at] - values[side] for side in (0, 1)]
-            records.append(PairRecord(row, *values, str(verdict), *changes))  # type: ignore[call-arg]
-    return records
-
-
-def _batch(stats: PairStats, lr: float) -> dict[str, Any]:
-    return {
-        "inner": float(stats.inner),
-        "chosen_sq": float(stats.chosen_sq),
-        "rejected_sq": float(stats.rejected_sq),
-        "cosine": float(stats.cosine),
-        "chosen_change": lr * float(stats.chosen_change),
-        "rejected_change": lr * float(stats.rejected_change),
-        "verdict": str(stats.verdicts()[0]),
-    }
-
-
-def _over_pairs(records: Sequence[PairRecord]) -> dict[str, Any]:
-    """Means over the pairs whose products are known."""
-    from tenfold.align.entanglement import _verdict
-
-    moved = [r for r in records if not math.isnan(r.inner)]
-    names = ("inner", "chosen_sq", "rejected_sq", "cosine", "chosen_change", "rejected_change")
-    means = {
-        name: sum(getattr(r, name) for r in moved) / len(moved) if moved else math.nan
-        for name in names
-    }
-    verdict = _verdict(means["chosen_change"], means["rejected_change"], not moved)
-    return {"of": "pairs", **means, "verdict": str(verdict)}
-
-
-def _over_layers(found: Sequence[Mapping[str, PairStats]]) -> dict[str, dict[str, float]]:
-    """Means over the pairs by layer."""
-    return {
-        name: {
-            key: float(torch.cat([getattr(one[name], key) for one in found]).nanmean())
-            for key in ("inner", "chosen_sq", "rejected_sq", "cosine")
-        }
-        for name in found[0]
-    }

@@ -45,6 +45,7 @@ class PairRecord:
     verdict: str
     chosen_realised: float | None = None
     rejected_realised: float | None = None
+    inner_error: float | None = None  # standard error, of sketches
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from tenfold.align.entanglement import PairStats, unscaled
+from tenfold.align.ghost import Only
 from tenfold.align.losses import PairLogps
+from tenfold.align.tally import gathered, processes
 from tenfold.errors import TenfoldError
 
 
@@ -128,29 +131,36 @@ class SplitStep:
         )
         return loss
 
-    def stats(self) -> tuple[PairStats, dict[str, PairStats]]:
-        """Of the means of the log-probs that the loss's weights weigh, [1]: whole and by parameter.
+    def stats(self, only: Only | None = None) -> tuple[PairStats, dict[str, PairStats]]:
+        """Of the means of the log-probs that the loss's weights weigh, [1]: whole and by module.
 
         With the sums of weights D_w and D_l the products are those of u / D_w and v / D_l, so that
-        they are a single pair's own where the step is one pair.
+        they are a single pair's own where the step is one pair. Of all processes: their halves are
+        averaged, as their gradients are. `only` leaves parameters out.
         """
         if self._sums is None:
             raise TenfoldError(
                 "the loss was not differentiated inside the watched pass",
                 hint="call backward() before `with monitor.watch(...)` ends",
             )
-        rows = [
-            torch.stack([_dot(a, b), _dot(a, a), _dot(b, b)])
-            for a, b in zip(self._sums.chosen, self._sums.rejected, strict=True)
-        ]
-        products = torch.stack(rows).double().cpu()
-        d_w, d_l = (torch.tensor([w], dtype=torch.float64) for w in self._weights)
+        weights = torch.tensor(self._weights, dtype=torch.float64)[None]
+        d_w, d_l = gathered(weights).mean(0)[:, None]
+        found: dict[str, Tensor] = {}
+        for name, a, b in zip(self._names, self._sums.chosen, self._sums.rejected, strict=True):
+            for half in (a, b) if processes() > 1 else ():
+                dist.all_reduce(half)
+                half /= processes()
+            if only is None or only(name):
+                products = torch.stack([_dot(a, b), _dot(a, a), _dot(b, b)])
+                module = name.rpartition(".")[0]
+                found[module] = found.get(module, 0) + products
 
         def of(row: Tensor) -> PairStats:
-            inner, chosen, rejected = unscaled(row[None], -d_w, d_l).unbind(1)
+            inner, chosen, rejected = unscaled(row[None].double().cpu(), -d_w, d_l).unbind(1)
             return PairStats(inner, chosen, rejected, d_w, d_l)
 
-        return of(products.sum(0)), dict(zip(self._names, map(of, products), strict=True))
+        whole = torch.stack([p.double() for p in found.values()]).sum(0)
+        return of(whole), {name: of(products) for name, products in found.items()}
 
     def _add(self, both: Halves, weights: tuple[float, float]) -> None:
         self._weights = [a + b for a, b in zip(self._weights, weights, strict=True)]
