@@ -29,7 +29,7 @@ HELPERS = 3  # right so far / 4, bad so far / 2, logit of "this token is part of
 BESIDE = 16  # tokens along which a changed answer is compared with its original
 WORST = 8  # more errors count as so many
 END_ID = 2
-CHANGED_VALUE = ("wrong_record", "wrong_slot", "invented")
+LOCAL = ("wrong_record", "wrong_slot", "invented", "missing")  # errors at one place
 SHARES = (0.1, 0.25, 0.5, 0.75)
 
 
@@ -80,7 +80,9 @@ def lay_out_answers(group: Group, chosen: Sequence[int]) -> tuple[Layout, list[i
 
 
 def _error_span(answer: Graded, original: Graded) -> tuple[int, int]:
-    """The tokens that differ from those of the right answer."""
+    """The tokens that differ from those of the right answer, or the one that follows a gap."""
+    if answer.kind == "missing":
+        return answer.begins, answer.begins + 1
     one, two = answer.ids, original.ids
     same = 0
     while same < min(len(one), len(two)) - answer.begins and one[-1 - same] == two[-1 - same]:
@@ -106,16 +108,15 @@ def loss_of(scorer: Scorer, group: Group, chosen: Sequence[int], w: Weights) -> 
             places = torch.tensor([begin + at for at, _, _ in answer.running])
             so_far = torch.tensor([[r / 4, b / 2] for _, r, b in answer.running])
             parts["running"].append(F.smooth_l1_loss(helped[places, :2], so_far))
-        if answer.kind in CHANGED_VALUE:  # right and wrong, token beside token
-            before = ends[list(chosen).index(answer.original)] - len(
-                spoken(group.answers[answer.original])
-            )
-            room = min(len(answer.ids), len(group.answers[answer.original].ids))
+        if answer.original >= 0:  # right and wrong, token beside token
+            original = group.answers[answer.original]
+            before = ends[list(chosen).index(answer.original)] - len(spoken(original))
+            room = min(end - begin, len(spoken(original)))
             some = slice(answer.begins, min(room, answer.begins + BESIDE))
             apart = scores[before:][some] - scores[begin:][some]
             if len(apart):
                 parts["beside"].append(F.softplus(-apart).mean())
-        if answer.kind in CHANGED_VALUE or answer.kind == "reference":
+        if answer.kind in (*LOCAL, "reference"):
             marks = torch.zeros(end - begin)
             if answer.kind != "reference":
                 a, b = _error_span(answer, group.answers[answer.original])
