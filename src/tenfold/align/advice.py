@@ -76,7 +76,7 @@ def _normalised(table: Mapping[str, Column], now: Trouble) -> Iterator[Advice]:
         "Take the pairwise normalised gradient",
         f"The two gradients' median cosine is {cosine:.2f}, and in {now.falls:.0%} of measurements"
         f" the chosen answer is dragged down, in {now.rises:.0%} the rejected one up. Steps along"
-        " g_w/|g_w| - g_l/|g_l| do neither for any cosine below 1. Costs a second backward pass.",
+        " g_w/|g_w| − g_l/|g_l| do neither for any cosine below 1. Costs a second backward pass.",
         "fix: [normalised]",
         cosine,
         max(now.total - alike, 0.0),
@@ -101,8 +101,8 @@ def _nll(run: Run, table: Mapping[str, Column], now: Trouble) -> Iterator[Advice
         what,
         f"{COVER:.0%} of pairs need d_w/d_l of at most {ratio:.2f}; the smallest weight that gives"
         f" it is {least:.3g}{' a token' if per_token else ''}, the loss has {have:.3g}. Chosen"
-        f" answers that fall: {now.falls:.0%} -> {then.falls:.0%}; rejected ones that rise:"
-        f" {now.rises:.0%} -> {then.rises:.0%}.",
+        f" answers that fall: {now.falls:.0%} → {then.falls:.0%}; rejected ones that rise:"
+        f" {now.rises:.0%} → {then.rises:.0%}.",
         f"loss: {{name: {run.loss}, nll: {least:.3g}}}"
         if run.loss in _LEARNT
         else "fix: [auto_lambda]",
@@ -133,8 +133,8 @@ def _penalty(run: Run, table: Mapping[str, Column], now: Trouble) -> Iterator[Ad
         what,
         f"<g_w, g_l>/|g_w|^2 is at most {1 + least:.2f} in {COVER:.0%} of measurements, so that"
         f" lambda = {least:.3g} keeps those chosen answers from falling below the reference.{also}"
-        f" There, chosen answers that fall: {now.falls:.0%} -> {then.falls:.0%}; rejected ones that"
-        f" rise: {now.rises:.0%} -> {then.rises:.0%}.",
+        f" There, chosen answers that fall: {now.falls:.0%} → {then.falls:.0%}; rejected ones that"
+        f" rise: {now.rises:.0%} → {then.rises:.0%}.",
         f"loss: {{name: dpop, penalty: {least:.3g}}}",
         1 + least,
         now.total - then.total,
@@ -158,7 +158,7 @@ def _lengths(run: Run, table: Mapping[str, Column], now: Trouble) -> Iterator[Ad
         else "Average log-probs over tokens",
         f"Rejected answers have {ratio:.2f} times the chosen ones' tokens (median), and averaging"
         f" makes d_w/d_l of that. {'Sums' if means else 'Means'} would change chosen answers that"
-        f" fall: {now.falls:.0%} -> {then.falls:.0%}; rejected ones that rise: {now.rises:.0%} ->"
+        f" fall: {now.falls:.0%} → {then.falls:.0%}; rejected ones that rise: {now.rises:.0%} →"
         f" {then.rises:.0%}.",
         "loss: dpo" if means else "loss: {name: ipo, per_token: true}, or simpo without reference",
         ratio,

@@ -91,6 +91,18 @@ class Diagnosis:
         """What was measured."""
         return "pairs" if self.by_pair else "batches"
 
+    @property
+    def figures(self) -> str:
+        """The numbers behind the sentence; empty where nothing was measured."""
+        if not self.pairs:
+            return ""
+        return (
+            f"Median cosine of the two gradients {self.cosine:.2f}, the rejected one"
+            f" {self.longer:.2f} times as long as the chosen one. No chosen answer falls from a"
+            f" d_w/d_l of {self.needed[0]:.2f} (median), {self.needed[1]:.2f} ({COVER:.0%} of"
+            f" {self.unit}) on; the loss gives {self.given:.2f}."
+        )
+
 
 def measured(run: Run) -> tuple[dict[str, Column], bool]:
     """Products and weights of the measured pairs that the loss moves, and whether they are pairs.
@@ -180,11 +192,18 @@ def _sentence(d: Diagnosis, run: Run) -> tuple[str, bool]:
     if not d.pairs:
         return f"{went}; nothing was measured that could say why.", rejected == "fall"
     if d.now.total > FEW and d.now.falls >= d.now.rises:
-        return f"{went}, but {_dragged(d)}.", False
+        return f"{went}, but {_dragged(d)}", False
     if d.now.total > FEW:
-        return f"{went}: {_lifted(d)}.", False
-    fine = f"{d.now.ideal:.0%} of measured {d.unit} the step does to both what the loss wants"
-    return f"{went}: in {fine}.", True
+        return (
+            f"{went}: the gradients of the two answers are so alike that lifting the chosen one"
+            f" lifts the rejected one too in {d.now.rises:.0%} of measured {d.unit}.",
+            False,
+        )
+    return (
+        f"{went}: in {d.now.ideal:.0%} of measured {d.unit} the step does to both what the loss"
+        " wants.",
+        True,
+    )
 
 
 def _went(move: Move) -> str:
@@ -197,13 +216,13 @@ def _why_falling(d: Diagnosis, run: Run) -> str:
     if not d.pairs:
         return "and nothing was measured that could say why: set the monitor to measure steps."
     if d.now.falls >= BLAME:
-        return f"because {_dragged(d)}."
+        return f"because {_dragged(d)}"
     short = overshoot(run)
     if short is not None and short[0] > FEW:
         return (
-            f"because the steps are too long: to first order they would lower the chosen answer in"
-            f" {d.now.falls:.0%} of measured {d.unit} only, but {short[0]:.0%} of the steps do not"
-            " bring about what they promise."
+            f"because the steps are too long: {short[0]:.0%} of them do not bring about what they"
+            f" promise, and to first order only {d.now.falls:.0%} of measured {d.unit} would have"
+            " their chosen answer pushed down."
         )
     return (
         f"although the step of its own pair lifts the chosen answer in {1 - d.now.falls:.0%} of"
@@ -213,16 +232,6 @@ def _why_falling(d: Diagnosis, run: Run) -> str:
 
 def _dragged(d: Diagnosis) -> str:
     return (
-        f"the gradients of the two answers point the same way (median cosine {d.cosine:.2f}) and"
-        f" the rejected one is {d.longer:.2f} times as long, so that pushing the rejected answer"
-        f" down drags the chosen one along in {d.now.falls:.0%} of measured {d.unit}; d_w/d_l would"
-        f" have to be {d.needed[1]:.2f} for {COVER:.0%} of them and is {d.given:.2f}"
-    )
-
-
-def _lifted(d: Diagnosis) -> str:
-    return (
-        f"the gradients of the two answers point the same way (median cosine {d.cosine:.2f}) and"
-        f" the chosen one outweighs the other, so that lifting the chosen answer lifts the rejected"
-        f" one too in {d.now.rises:.0%} of measured {d.unit}"
+        "the gradients of the two answers are so alike that pushing the rejected one down drags the"
+        f" chosen one along in {d.now.falls:.0%} of measured {d.unit}."
     )

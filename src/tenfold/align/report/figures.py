@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from tenfold.align.advice import shared_part
-from tenfold.align.diagnosis import COVER
 from tenfold.align.entanglement import Verdict
-from tenfold.align.report.svg import Axis, Chart, bars, heat
+from tenfold.align.report.svg import Axis, Chart, bars, heat, words
 from tenfold.align.run import PRODUCTS, Column, Heat, Run
 
 CURVE, CLOUD, WORDS = 300, 1200, 44  # most points of a curve, dots of a cloud, tokens of a map
@@ -20,12 +18,10 @@ CSS = {verdict: str(verdict).replace(" ", "-") for verdict in Verdict}
 
 
 def figure(picture: str, caption: str, keys: Iterable[tuple[str, str]] = ()) -> str:
-    """A picture with its legend, (class, words), and a caption, which is HTML."""
-    legend = "".join(
-        f'<span class="key {css}"><i></i>{html.escape(words)}</span>' for css, words in keys
-    )
-    head = f'<figure><div class="legend">{legend}</div>{picture}'
-    return f"{head}<figcaption>{caption}</figcaption></figure>"
+    """A picture with its legend, (class, words), and a caption."""
+    legend = "".join(f'<span class="key {css}"><i></i>{words(text)}</span>' for css, text in keys)
+    head = f'<div class="legend">{legend}</div>' if legend else ""
+    return f"<figure>{head}{picture}<figcaption>{words(caption)}</figcaption></figure>"
 
 
 def thinned(steps: Column, *columns: Column) -> tuple[Column, ...]:
@@ -51,14 +47,14 @@ def curves(run: Run) -> list[str]:
         return []
     both = [("chosen", "chosen"), ("rejected", "rejected")]
     if np.isfinite(p["chosen_gain"]).any():
-        words = "How much likelier than by the reference the answers are: what the loss works on."
-        found.append(_lines(steps, p, [f"{s}_gain" for s, _ in both], "gain, nats", words, both))
-    words = "Summed log-probs of the answers, mean of the step's pairs. They differ with lengths."
-    found.append(_lines(steps, p, [f"{s}_logp" for s, _ in both], "log-prob, nats", words, both))
+        about = "How much likelier than by the reference the answers are: what the loss works on."
+        found.append(_lines(steps, p, [f"{s}_gain" for s, _ in both], "gain, nats", about, both))
+    about = "Summed log-probs of the answers, mean of the step's pairs. They differ with lengths."
+    found.append(_lines(steps, p, [f"{s}_logp" for s, _ in both], "log-prob, nats", about, both))
     if np.isfinite(p["accuracy"]).any():
-        words = "Share of the step's pairs whose chosen answer is ahead (of the reference's order)."
+        about = "Share of the step's pairs in order: the chosen answer gained more, or is likelier."
         keys = [("neutral", "pairs in order")]
-        found.append(_lines(steps, p, ["accuracy"], "accuracy", words, keys, percent=True))
+        found.append(_lines(steps, p, ["accuracy"], "accuracy", about, keys, percent=True))
     if np.isfinite(p["loss"]).any():
         keys = [("neutral", "loss")]
         found.append(_lines(steps, p, ["loss"], "loss", "The loss of each step.", keys))
@@ -174,11 +170,11 @@ def quadrants(run: Run) -> str:
             some = drawn[(verdicts[drawn] == verdict) & np.isfinite(x[drawn] + y[drawn])]
             chart.points(x[some], y[some], CSS[verdict])
             keys.append((CSS[verdict], f"{verdict} {share:.0%}"))
-    for across, up, words in (
+    for across, up, text in (
         (0.985, 0.03, "ideal"), (0.985, 0.95, "both up"),
         (0.015, 0.03, "both down"), (0.015, 0.95, "adverse"),
     ):  # fmt: skip
-        chart.note(across, up, words)
+        chart.note(across, up, text)
     caption = (
         "What a step of plain gradient descent does to each measured pair, to first order; right is"
         " good for the chosen answer, down for the rejected one. Axes are logarithmic away from 0."
@@ -231,13 +227,13 @@ def layers(run: Run) -> list[str]:
         blocks.setdefault(f"block {number}" if number else tail[-1], []).append(name)
         kinds.setdefault(kind or tail[-1], []).append(name)
     found = []
-    for groups, words in ((blocks, "block of the model"), (kinds, "kind of module")):
+    for groups, by in ((blocks, "block of the model"), (kinds, "kind of module")):
         rows = _grouped(run, groups)
         caption = (
-            f"Cosine of the two answers' gradients by {words}, over all measured steps; behind it"
+            f"Cosine of the two answers' gradients by {by}, over all measured steps; behind it"
             " the share of the gradients' squared length."
         )
-        found.append(figure(bars(rows, f"Cosine by {words}"), caption))
+        found.append(figure(bars(rows, f"Cosine by {by}"), caption))
     return found
 
 
@@ -317,10 +313,13 @@ def worst(run: Run, most: int = 20) -> str | None:
     head = (
         "row", "step", "chosen Δ", "rejected Δ", "cosine", "needed", "d_w/d_l", "|w|", "|l|",
     )  # fmt: skip
-    names = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    names = "".join(f"<th>{words(name)}</th>" for name in head)
     return (
         f'<div class="wide"><table><thead><tr>{names}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        '</table></div><p class="small">Each row\'s worst step. Δ: predicted change in nats;'
-        f" needed: the least d_w/d_l with which its chosen answer does not fall ({COVER:.0%} rules"
-        " use the same number); |w|, |l|: tokens.</p>"
+        '</table></div><p class="small">'
+        + words(
+            "Each row's worst step. Δ: predicted change in nats; needed: the least d_w/d_l with"
+            " which its chosen answer does not fall; |w|, |l|: tokens."
+        )
+        + "</p>"
     )

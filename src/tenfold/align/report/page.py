@@ -16,6 +16,7 @@ import numpy as np
 from tenfold.align.advice import Advice, advise
 from tenfold.align.diagnosis import BLAME, COVER, FEW, Diagnosis, diagnose, measured
 from tenfold.align.report import figures
+from tenfold.align.report.svg import words
 from tenfold.align.run import Run, read_run
 from tenfold.errors import TenfoldError
 
@@ -84,11 +85,11 @@ def _measurements(run: Run, found: Diagnosis, table: Mapping[str, Any]) -> list[
         ),
     ]
     if pictures := figures.layers(run):
-        words = "Which parts of the model pull both answers the same way."
-        parts.append(_section("Where in the model", words, pictures))
+        about = "Which parts of the model pull both answers the same way."
+        parts.append(_section("Where in the model", about, pictures))
     if maps := figures.heats(run):
-        words = "Which tokens of the two answers pull the same way (red), or against each other."
-        parts.append(_section("Which tokens", words, maps))
+        about = "Which tokens of the two answers pull the same way (red), or against each other."
+        parts.append(_section("Which tokens", about, maps))
     if (rows := figures.worst(run)) is not None:
         parts.append(f"<section><h2>Worst pairs</h2>{rows}</section>")
     return parts
@@ -117,6 +118,7 @@ def _head(run: Run, found: Diagnosis) -> str:
     return (
         "<header><h1>Preference training report</h1>"
         f'<p class="verdict{" good" * found.good}">{html.escape(found.sentence)}</p>'
+        f'<p class="behind">{words(found.figures)}</p>'
         f'<ul class="facts">{listed}</ul>'
         + (f'<div class="notes">{notes}</div>' if notes else "")
         + "</header>"
@@ -163,44 +165,46 @@ def missing(run: Run) -> list[str]:
 def _advice(advice: Sequence[Advice], found: Diagnosis) -> str:
     if not advice:
         if found.pairs:
-            words = "No single change would mend this by what was measured."
+            what = "No single change would mend this by what was measured."
         else:
-            words = "Nothing was measured, so there is nothing to advise."
-        return f"<section><h2>What to change</h2><p>{words}</p></section>"
+            what = "Nothing was measured, so there is nothing to advise."
+        return f"<section><h2>What to change</h2><p>{what}</p></section>"
     only = ' class="only"' if advice[0].name == "none" else ""
     items = []
     for one in advice:
         effect = (
             f'<div class="effect"><i><b style="width:{min(one.effect, 1):.0%}"></b></i>'
-            f"would end {one.effect:.0%} of the trouble</div>"
+            f"{_EFFECT.get(one.name, 'sets right')} {one.effect:.0%} of the measured</div>"
             if one.name != "none"
             else ""
         )
         setting = f"<p><code>{html.escape(one.setting)}</code></p>" if one.setting else ""
         items.append(
-            f"<li{only}><h3>{html.escape(one.what)}</h3><p>{html.escape(one.why)}</p>"
+            f"<li{only}><h3>{html.escape(one.what)}</h3><p>{words(one.why)}</p>"
             f"{setting}{effect}</li>"
         )
     return f'<section><h2>What to change</h2><ol class="advice">{"".join(items)}</ol></section>'
 
 
-def _section(title: str, words: str, pictures: Sequence[str]) -> str:
+def _section(title: str, about: str, pictures: Sequence[str]) -> str:
     if not pictures:
         return ""
     return (
-        f"<section><h2>{html.escape(title)}</h2><p>{html.escape(words)}</p>"
+        f"<section><h2>{html.escape(title)}</h2><p>{words(about)}</p>"
         f'<div class="pair">{"".join(pictures)}</div></section>'
     )
 
 
-_FOOTER = (
-    '<footer class="small"><p>g_w and g_l are the gradients of the summed log-probs of the chosen'
-    " and the rejected answer, d_w and d_l the loss's weights. The chosen answer rises exactly if"
-    " ⟨g_w, g_l⟩ &lt; (d_w/d_l) |g_w|², the rejected one falls exactly if"
-    " ⟨g_w, g_l⟩ &lt; (d_l/d_w) |g_l|², to first order and for plain gradient descent on the pair"
-    " alone (arXiv 2410.13828).</p><p>Ideal: chosen up, rejected down. Both up, both down: they"
-    " move together. Adverse: chosen down, rejected up. Trouble counts a falling chosen answer as 1"
-    f" and a rising rejected one as ½; up to {FEW:.0%} of it calls for nothing, a suggested weight"
-    f" is enough for {COVER:.0%} of what was measured, and falling log-probs are put down to"
-    f" entanglement from {BLAME:.0%} of it on.</p></footer>"
+_EFFECT = dict.fromkeys(("mask", "beta", "learning_rate"), "may set right")  # estimates
+_ABOUT = (
+    "g_w and g_l are the gradients of the summed log-probs of the chosen and the rejected answer,"
+    " d_w and d_l the loss's weights. The chosen answer rises exactly if <g_w, g_l> is below"
+    " d_w/d_l |g_w|^2, the rejected one falls exactly if it is below d_l/d_w |g_l|^2: to first"
+    " order, for plain gradient descent, and for the pair's own step (arXiv 2410.13828).",
+    "Ideal: chosen up, rejected down. Both up, both down: they move together. Adverse: chosen down,"
+    " rejected up. What an advice sets right counts a falling chosen answer as 1 and a rising"
+    f" rejected one as 1/2. Up to {FEW:.0%} of that in all calls for nothing; a suggested weight is"
+    f" enough for {COVER:.0%} of what was measured; falling log-probs are put down to entanglement"
+    f" from {BLAME:.0%} of falling chosen answers on.",
 )
+_FOOTER = f'<footer class="small">{"".join(f"<p>{words(text)}</p>" for text in _ABOUT)}</footer>'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from tenfold.align.run import Column
 
+_INDEX = re.compile(r"\b([dg])_([wl])\b")
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 10, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Axis:
             return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
         top, lowest = math.floor(math.log10(self.high)), math.log10(self.bend) + 0.2
         powers = [k for k in range(top, top - 3, -1) if k >= lowest] or [top]
-        return [*(-(10.0**k) for k in powers), 0.0, *(10.0**k for k in reversed(powers))]
+        apart = [k for k in powers if self.at(10.0**k) - self.at(0.0) > 0.07]
+        return [*(-(10.0**k) for k in apart), 0.0, *(10.0**k for k in reversed(apart))]
 
     def text(self, value: float) -> str:
         """A tick's label."""
@@ -76,6 +79,18 @@ class Axis:
         if abs(value) >= 1e5 or abs(value) < 1e-3:
             return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
         return f"{value:.4g}".replace("-", "−")
+
+
+def words(text: str) -> str:
+    """A text as HTML: escaped, with the indices and squares of its mathematics."""
+    text = html.escape(text).replace("&lt;g_w, g_l&gt;", "⟨g_w, g_l⟩").replace("|^2", "|²")
+    return _INDEX.sub(r"\1<sub>\2</sub>", text)
+
+
+def _label(text: str) -> str:
+    """The same inside of SVG."""
+    low = r'\1<tspan class="sub" dy="3">\2</tspan><tspan dy="-3">&#8203;</tspan>'
+    return _INDEX.sub(low, html.escape(text))
 
 
 def _round_step(span: float) -> float:
@@ -176,12 +191,12 @@ class Chart:
         middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
         parts.append(
             f'<text class="label" x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">'
-            f"{html.escape(self.x.label)}</text>"
+            f"{_label(self.x.label)}</text>"
         )
         high = TOP + (HEIGHT - TOP - BOTTOM) / 2
         parts.append(
-            f'<text class="label" transform="translate(13 {high:.1f}) rotate(-90)"'
-            f' text-anchor="middle">{html.escape(self.y.label)}</text>'
+            f'<text class="label" transform="translate(12 {high:.1f}) rotate(-90)"'
+            f' text-anchor="middle">{_label(self.y.label)}</text>'
         )
         return "".join([*parts, *self.marks, "</svg>"])
 
