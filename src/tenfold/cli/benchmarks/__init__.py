@@ -18,6 +18,7 @@ NAMES = {
     "engine": "decode, prefill, prefix cache and soundness beside transformers",
     "kernels": "native kernels beside plain torch",
     "memory": "recall on LoCoMo, speed, durability, erasure, isolation, learning",
+    "preference": "entanglement: cost and exactness of the monitor, fixes, the reward model",
 }
 
 
