@@ -97,6 +97,7 @@ def pair_records(
         assert s is not None
         begin, end = begin + len(s), begin + len(s)
         share = torch.ones(len(s)) if m.share is None else m.share.double().cpu() / scale
+        share = share / processes()  # whose gradients are averaged
         nothing = torch.full((len(s),), math.nan)
         realised = (
             (nothing, nothing)
