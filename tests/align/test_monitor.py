@@ -227,3 +227,112 @@ def test_realised_changes_are_what_the_step_did():
     (record,) = monitor.last.pairs
     assert record.chosen_realised == pytest.approx(record.chosen_change, rel=0.05)
     assert record.rejected_realised == pytest.approx(record.rejected_change, rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("modules", [None, ["lm_head"]])
+def test_of_a_model_with_adapters_what_is_trained_counts(modules):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(
+        r=4, target_modules=["q_proj", "up_proj"], init_lora_weights=False, modules_to_save=modules
+    )
+    torch.manual_seed(2)
+    model, batch = peft.get_peft_model(llama(tied=False), config), Batch()
+    monitor = EntanglementMonitor(model, layers=True)
+    one_step(model, batch, monitor)
+    _agrees(monitor.last.pairs, by_a_loop(model, batch))
+    assert ("lm_head" in str(monitor.last.layers)) == bool(modules)
+
+
+def _agrees(records, exact, rel=2e-5) -> None:
+    found = torch.tensor(
+        [[r.inner, r.chosen_sq, r.rejected_sq] for r in records], dtype=torch.float64
+    )
+    torch.testing.assert_close(found, exact, rtol=rel, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["ghost", "split"])
+def test_named_parameters_only_and_the_log_says_so(backend, tmp_path):
+    model, batch = llama(), Batch(pairs=1)
+    log = tmp_path / "log.jsonl"
+    monitor = EntanglementMonitor(
+        model, backend=backend, only=lambda n: ".1.self_attn" in n, log=log
+    )
+    one_step(model, batch, monitor)
+    assert all(p.grad is not None for p in model.parameters())
+    for name, p in model.named_parameters():
+        p.requires_grad_(".1.self_attn" in name)
+    _agrees(monitor.last.pairs, by_a_loop(model, batch))
+    run = next(read_log(log))
+    assert run["parameters_measured"] == sum(
+        p.numel() for p in model.parameters() if p.requires_grad
+    )
+    assert run["parameters"] > run["parameters_measured"]
+
+
+def test_padding_on_the_left_counts_nothing():
+    model, batch = llama(), Batch()
+    lengths = batch.attention.sum(1).tolist()
+    for name in ("ids", "attention", "answer"):
+        rows = getattr(batch, name)
+        turned = [torch.roll(x, 20 - n) for x, n in zip(rows, lengths, strict=True)]
+        setattr(batch, name, torch.stack(turned))
+    monitor = EntanglementMonitor(model)
+    one_step(model, batch, monitor)
+    _agrees(monitor.last.pairs, by_a_loop(model, batch))
+
+
+def test_a_token_that_pads_has_no_gradient_where_it_ends_an_answer():
+    model, batch = llama(tied=False), Batch()
+    model.get_input_embeddings().padding_idx = 0
+    batch.ids[0, 10] = 0  # an answer's token, with others behind it
+    monitor = EntanglementMonitor(model)
+    one_step(model, batch, monitor)
+    _agrees(monitor.last.pairs, by_a_loop(model, batch))
+
+
+def test_a_model_in_bf16_is_measured_in_float32():
+    exact = by_a_loop(llama(), Batch())
+    model, batch = llama().bfloat16(), Batch()
+    monitor = EntanglementMonitor(model)
+    one_step(model, batch, monitor)
+    _agrees(monitor.last.pairs, by_a_loop(model, batch), rel=0.02)
+    cosine = exact[:, 0] / (exact[:, 1] * exact[:, 2]).sqrt()
+    for record, expected in zip(monitor.last.pairs, cosine.tolist(), strict=True):
+        assert record.cosine == pytest.approx(expected, abs=0.03)
+
+
+def test_a_hinge_that_is_not_active_leaves_the_pair_inactive():
+    model, batch = llama(), Batch()
+    loss = make_loss("slic", nll=0.0, delta=-1e3)
+    monitor = EntanglementMonitor(model)
+    with monitor.watch(pairs=3) as step:
+        pairs = pair_logps(*batch.logps(model), referenced=False)
+        step.loss(loss, pairs).backward()
+    monitor.stepped(lr=0.1)
+    assert {r.verdict for r in monitor.last.pairs} == {"inactive"}
+    assert monitor.last.batch["verdict"] == "inactive"
+    assert monitor.last.metrics()["inactive"] == 1.0
+
+
+def test_predicted_signs_come_true_in_a_small_step_of_sgd():
+    right = seen = 0
+    for seed in range(12):
+        torch.manual_seed(seed)
+        model, batch = llama().double(), Batch(pairs=1, seed=seed, alike=8 + seed % 6)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+        monitor = EntanglementMonitor(model)
+        with monitor.watch(pairs=1) as step:
+            step.loss(make_loss("dpo"), pair_logps(*batch.logps(model))).backward()
+        optimizer.step()
+        monitor.stepped(lr=1e-6, after=lambda m=model, b=batch: b.logps(m)[0].chunk(2))
+        (r,) = monitor.last.pairs
+        for told, did in (
+            (r.chosen_change, r.chosen_realised),
+            (r.rejected_change, r.rejected_realised),
+        ):
+            right, seen = right + (told * did > 0), seen + 1
+    assert right >= 0.95 * seen
