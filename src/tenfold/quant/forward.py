@@ -87,10 +87,10 @@ def stored(attend: Attend, kv: KvFormats | None) -> Attend:
     return through
 
 
-def rounding_tap(block_bits: Mapping[Site, Tensor | None], block: int) -> Tap:
+def rounding_tap(block_bits: Mapping[Site, Tensor | None]) -> Tap:
     """A tap that puts every input on the grid of its blocks' bits; None leaves an input alone.
 
-    A block as wide as the input gives one scale per token.
+    The number of blocks gives their size: a bitmap of one entry means one scale per token.
     """
 
     def tap(site: Site, x: Tensor) -> Tensor:
@@ -98,7 +98,6 @@ def rounding_tap(block_bits: Mapping[Site, Tensor | None], block: int) -> Tap:
         if bits is None:
             return x
         size = x.shape[-1] // bits.numel()
-        assert size == block or bits.numel() == 1
         values, scales = quantize_blocks(x, bits, size)
         return dequantize_blocks(values, scales, size).to(x.dtype)
 

@@ -46,34 +46,28 @@ class ChannelStatistics:
 
 @dataclass(slots=True)
 class Moments:
-    """The sum over tokens of x̂ᵀx̂ [width, width], and of xᵀx̂ where what is read (x̂) differs from
-    what the unquantized model has there (x)."""
+    """The sum over tokens of xᵀx, [width, width] float32, of what is read at one input."""
 
-    own: Tensor
-    cross: Tensor | None = None
+    products: Tensor
     tokens: int = 0
 
     @classmethod
-    def empty(cls, width: int, cross: bool = False) -> Moments:
-        zeros = torch.zeros(width, width)
-        return cls(zeros, zeros.clone() if cross else None)
+    def empty(cls, width: int) -> Moments:
+        return cls(torch.zeros(width, width))
 
-    def add(self, read: Tensor, true: Tensor | None = None) -> None:
-        """Takes in what the product reads, and what it should have read, both [tokens, width]."""
-        read = read.detach().float()
-        self.own += read.T @ read
-        if self.cross is not None:
-            assert true is not None
-            self.cross += true.detach().float().T @ read
-        self.tokens += len(read)
+    def add(self, x: Tensor) -> None:
+        """Takes in x [tokens, width]."""
+        x = x.detach().float().cpu()
+        self.products += x.T @ x
+        self.tokens += len(x)
 
 
 def statistics_tensors(found: dict[Site, ChannelStatistics]) -> dict[str, Tensor]:
     """As tensors by name, for a file that a later run goes on from."""
     tensors: dict[str, Tensor] = {}
     for site, s in found.items():
-        tensors[f"{site.name}.largest"] = s.largest
-        tensors[f"{site.name}.squares"] = s.squares
+        tensors[f"{site.name}.largest"] = s.largest.clone()
+        tensors[f"{site.name}.squares"] = s.squares.clone()
         tensors[f"{site.name}.tokens"] = torch.tensor([s.tokens])
     return tensors
 
