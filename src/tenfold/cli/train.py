@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import typer
 
 from tenfold.cli.arguments import AsJson
 from tenfold.cli.output import console, notes, write_json
+from tenfold.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from tenfold.align.trainer import Progress, Result
@@ -21,7 +23,7 @@ app = typer.Typer(help="Train on preferences, and see what training does to them
 
 @app.command()
 def preference(
-    config: Annotated[Path, typer.Argument(help="YAML, TOML or JSON; see docs/preference.md")],
+    config: Annotated[Path, typer.Argument(help="YAML, TOML or JSON: docs/preference-training.md")],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE laid over the file, such as loss.beta=0.2"),
@@ -51,6 +53,87 @@ def preference(
             style="yellow",
         )
         raise typer.Exit(130)
+
+
+@app.command()
+def screen(
+    data: Annotated[Path, typer.Argument(help="JSON lines of prompt, chosen, rejected")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="a model that reads the pairs: slower, says more"),
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="a prompt that is plain text is what a user says")
+    ] = False,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="rows over it are named; default: the model's context")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="worst rows to show")] = 10,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="all rows and findings into a file, or - ")
+    ] = None,
+) -> None:
+    """Rank pairs by likely entanglement and find what is wrong with them, before training."""
+    import torch
+
+    from tenfold.align.encoding import PairEncoder
+    from tenfold.align.pairs import read_pairs
+    from tenfold.align.policy import load_policy
+    from tenfold.align.screen import screen as screened
+    from tenfold.align.trainer import Progress
+
+    pairs = read_pairs(data, strict=False)
+    if model is None:
+        if chat:
+            raise InvalidRequest("--chat needs --model", param="--chat", hint="whose template?")
+        found = screened(pairs, max_tokens=max_tokens)
+    else:
+        _quiet()
+        with _bars() as progress:
+            seen = 0
+
+            def more(count: int) -> None:
+                nonlocal seen
+                seen += count
+                progress(Progress("screening", seen, len(pairs)))
+
+            found = screened(
+                pairs,
+                PairEncoder.of(model, chat=chat),
+                load_policy(model, torch.float32, torch.device("cpu")),
+                max_tokens=max_tokens,
+                progress=more,
+            )
+    if json_file is not None:
+        _write(json_file, found.as_dict())
+    if json_file != Path("-"):
+        console().print(found.table(rows), markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    log: Annotated[Path, typer.Argument(help="a training's log, or its folder")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="default: report.html beside the log")
+    ] = None,
+) -> None:
+    """Write a page that shows what a training did to its pairs and what to change."""
+    from tenfold.align.report.page import write_report
+    from tenfold.align.trainer import LOG, REPORT
+
+    log = log / LOG if log.is_dir() else log
+    written = write_report(log, log.with_name(REPORT) if out is None else out)
+    console().print(str(written), markup=False, soft_wrap=True)
+
+
+def _write(path: Path, value: Any) -> None:
+    if path == Path("-"):
+        write_json(value)
+        return
+    try:
+        path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as e:
+        raise InvalidRequest(f"{path} cannot be written: {e.strerror}", param="--json") from None
 
 
 def _quiet() -> None:
@@ -83,6 +166,7 @@ def _show(result: Result) -> None:
         out.print(f"  {name.replace('_', ' '):<14} {value:9.4f}")
     adapter = (result.folder / "adapter_config.json").is_file()
     out.print(f"{'adapter' if adapter else 'model'}: {result.folder}", soft_wrap=True)
+    out.print(f"report: {result.folder / 'report.html'}", soft_wrap=True)
     out.print(f"try it: tenfold generate --model {result.folder} PROMPT", soft_wrap=True)
 
 
