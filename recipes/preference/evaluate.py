@@ -179,7 +179,9 @@ def main() -> int:
     parser.add_argument("--judge", help="another classifier, for what best of 8 chose")
     parser.add_argument("--best-of", action="store_true", help="let it choose among samples too")
     parser.add_argument("--questions", type=int, help="fewer, for a quick look")
-    parser.add_argument("--card", type=Path, help="JSON of the card's words: write README.md")
+    parser.add_argument(
+        "--card", type=Path, help="cards.json, the words of the cards: write README.md"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     figures, settings = reward_figures(quiet, options.model, options.questions, options.pairs)
@@ -189,9 +191,8 @@ def main() -> int:
     print(json.dumps(found, indent=2))
     folder = Path(options.model)
     if options.card and folder.is_dir():
-        words = json.loads(options.card.read_text(encoding="utf-8"))
-        name = words.get("name", folder.name)
-        (folder / "README.md").write_text(card(name, words, found), encoding="utf-8")
+        words = json.loads(options.card.read_text(encoding="utf-8"))[folder.name]
+        (folder / "README.md").write_text(card(folder.name, words, found), encoding="utf-8")
     return 0
 
 
