@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tenfold.align.fixes import Fixes
 from tenfold.align.ghost import GhostProducts
 from tenfold.align.logps import answer_logps
 from tenfold.align.losses import DPO, PairLogps
@@ -120,6 +121,19 @@ def watched(bed: Bed, monitor: EntanglementMonitor) -> Step:
     return step
 
 
+def mended(bed: Bed) -> Step:
+    """The same step with the pairwise normalised gradient."""
+    fixes = Fixes(bed.model, {"normalised": {}})
+
+    def step() -> None:
+        bed.clear()
+        with fixes.watch(PAIRS) as fix:
+            pairs = bed.pairs(*bed.logps())
+            fix.loss(bed.loss, pairs)(pairs).mean().backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
 def ghost_max_rel_error() -> float:
     """The largest relative error of a product against a loop over the pairs; padded batch."""
     bed = Bed()
@@ -178,6 +192,7 @@ def costs(quick: bool, report: Report) -> tuple[dict[str, float], dict[str, Any]
         "monitor_overhead_ghost_every10": (
             watched(bed, EntanglementMonitor(bed.model, every=10)), 10,
         ),
+        "normalised_overhead": (mended(bed), 2),
         "naive": (bed.naive, 1),
     }  # fmt: skip
     spread: dict[str, list[float]] = {}

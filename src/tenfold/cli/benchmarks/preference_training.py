@@ -16,8 +16,8 @@ from tenfold.align.fixes import Fixes
 from tenfold.align.ghost import GhostProducts
 from tenfold.align.logps import token_logps
 from tenfold.align.losses import Loss, PairLogps, make_loss
+from tenfold.align.policy import load_policy
 from tenfold.align.reference import ReferenceLogps
-from tenfold.models.folders import locate
 
 BATCH = 4  # pairs
 
@@ -66,7 +66,7 @@ class Ground:
     ) -> Course:
         """Trains all weights with AdamW, a constant rate and a gradient of at most norm 1."""
         made = make_loss(loss) if isinstance(loss, str) else loss
-        model = copy.deepcopy(self._start).train()
+        model = copy.deepcopy(self._start)
         fixes = Fixes(model, fix or {})
         groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
         if fixes.mask is not None:
@@ -114,12 +114,7 @@ class Ground:
 
 def load() -> nn.Module:
     """The concierge, in float32."""
-    from transformers import AutoModelForCausalLM
-
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(
-        locate("concierge"), dtype=torch.float32
-    )
-    return model
+    return load_policy("concierge", torch.float32, torch.device("cpu"))
 
 
 def products(model: nn.Module, pairs: Sequence[EncodedPair]) -> PairStats:
