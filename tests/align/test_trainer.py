@@ -14,6 +14,7 @@ from tenfold.align.encoding import PairEncoder, collate, encode, plan
 from tenfold.align.logps import answer_logps
 from tenfold.align.losses import DPO, PairLogps, make_loss
 from tenfold.align.pairs import read_pairs
+from tenfold.align.schedule import Schedule
 from tenfold.align.trainer import PreferenceTrainer, Progress
 from tenfold.errors import CheckpointError, InvalidRequest, PromptTooLong, UnknownName
 from tests.align.runs import config, lines, model_folder, pairs_file, train
@@ -368,10 +369,33 @@ def test_realised_changes_are_those_of_the_step(tmp_path: Path) -> None:
 
 
 def test_the_rate_warms_up_and_falls(tmp_path: Path) -> None:
-    trainer = PreferenceTrainer(config(tmp_path, warmup=0.2, schedule="cosine", steps=10))
-    trainer.total = 10
-    rates = [trainer.rate(step) / 0.01 for step in range(10)]
+    schedule = Schedule(config(tmp_path, warmup=0.2, schedule="cosine", steps=10), [1] * 12)
+    rates = [schedule.rate(step) / 0.01 for step in range(10)]
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
     assert rates[6] == pytest.approx(0.5)
     assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
     assert config_of({"data": "a", "output": "b"}).schedule == "linear"
+
+
+def test_tokens_of_rows_that_are_named_are_held_against_each_other(tmp_path: Path) -> None:
+    train(tmp_path, monitor={"every": 5, "tokens": [3, 7]})
+    found = lines(tmp_path / "run", "tokens")
+    assert [(f["step"], f["row"]) for f in found] == [(1, 3), (1, 7), (7, 3), (7, 7)]
+    rows = read_pairs(tmp_path / "pairs.jsonl")
+    assert "".join(found[0]["chosen"]) == str(rows[2].chosen) + "</s>"
+    assert len(found[1]["cosine"]) == len(found[1]["chosen"])
+    with pytest.raises(InvalidRequest, match="has no row 99 to train on"):
+        train(tmp_path, monitor={"tokens": [99]}, output=str(tmp_path / "b"))
+
+
+def test_nothing_is_dropped_where_pairs_are_only_read(tmp_path: Path) -> None:
+    changes = {"lora": {"r": 2, "dropout": 0.9}, "eval_data": str(tmp_path / "pairs.jsonl")}
+    result = train(tmp_path, eval_every=0, **changes)
+    adapter = PreferenceTrainer(
+        config(tmp_path, model=str(tmp_path / "run"), output=str(tmp_path / "b"), **changes)
+    )
+    adapter.stop()
+    adapter.run()
+    assert adapter.evaluation["chosen_logp"] == pytest.approx(
+        result.evaluation["chosen_logp"], abs=1e-3
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,30 +18,16 @@ import torch
 from torch import Tensor
 
 from tenfold.align.config import TrainingConfig
-from tenfold.align.encoding import (
-    EncodedPair,
-    PairBatch,
-    PairEncoder,
-    collate,
-    encode,
-    plan,
-    within,
-)
+from tenfold.align.encoding import EncodedPair, PairBatch, PairEncoder, encode, within
 from tenfold.align.fixes import Fixes
-from tenfold.align.logps import token_logps
 from tenfold.align.losses import PairLogps, check_reference
 from tenfold.align.monitor import EntanglementMonitor, Realised
 from tenfold.align.pairs import read_pairs
-from tenfold.align.policy import (
-    adapt,
-    device_of,
-    dropping,
-    keeps_logits,
-    load_policy,
-    save_policy,
-)
+from tenfold.align.policy import adapt, device_of, dropping, load_policy, save_policy
+from tenfold.align.reading import Reader
 from tenfold.align.record import RunLog, read_log
 from tenfold.align.reference import ReferenceLogps
+from tenfold.align.schedule import Schedule
 from tenfold.align.training_state import (
     RunFolder,
     data_key,
@@ -109,10 +94,11 @@ class PreferenceTrainer:
         self.folder = RunFolder(config.output, config.plain())
         self.dropped: dict[str, list[int]] = {}
         self._encoder = PairEncoder.of(config.model, chat=config.chat)
-        self._pad = self._encoder.tokenizer.named_id("pad_token") or self._encoder.end
+        pad = self._encoder.tokenizer.named_id("pad_token")
+        pad = self._encoder.end if pad is None else pad
+        self._reader = Reader(self.device, pad, config.batch, config.autocast)
         self._stopping = False
         self._lines: list[dict[str, Any]] = []
-        self._planned: tuple[int, list[list[int]]] | None = None
 
     def stop(self) -> None:
         """Ends the training after this step, with a checkpoint."""
@@ -126,17 +112,16 @@ class PreferenceTrainer:
             torch.manual_seed(self.config.seed)
             self._prepare()
             resumed = self._done
-            with dropping(self.policy):
-                try:
-                    while self._done < self.total and not self._stopping:
-                        self._advance()
-                    if self._saved != self._done:
-                        self._save()
-                except OSError as e:
-                    raise CheckpointError(
-                        f"{self.folder.path} cannot be written to: {e}",
-                        hint="make room and run the same command again: it goes on from there",
-                    ) from None
+            try:
+                while self._done < self.total and not self._stopping:
+                    self._advance()
+                if self._saved != self._done:
+                    self._save()
+            except OSError as e:
+                raise CheckpointError(
+                    f"{self.folder.path} cannot be written to: {e}",
+                    hint="make room and run the same command again: it goes on from there",
+                ) from None
         if self._done == self.total:
             save_policy(self.policy, self.folder.path, self.config.model)
             from tenfold.align.report.page import write_report  # nothing before this needs a page
@@ -161,6 +146,7 @@ class PreferenceTrainer:
         limit = self._limit(model)
         self._train = self._read(config.data, limit)
         self._eval = self._read(config.eval_data, limit) if config.eval_data else []
+        self._mapped = self._asked_for()
         keys = {"data": data_key(self._train), "model": weights_key(model)}
         if self._eval:
             keys["eval_data"] = data_key(self._eval)
@@ -181,14 +167,11 @@ class PreferenceTrainer:
         split = config.monitor is not None and config.monitor.backend == "split"
         self.fixes = Fixes(self.policy, config.fix, backend="split" if split else "ghost")
         self.optimizer = self._make_optimizer()
-        per_step = config.batch * config.accumulation
-        self._per_epoch = math.ceil(
-            math.ceil(len(self._train) / config.batch) / config.accumulation
-        )
-        self.total = config.steps or math.ceil(config.epochs * self._per_epoch)
+        self.schedule = Schedule(config, [pair.tokens for pair in self._train])
+        self.total = self.schedule.total
         self._done = self._saved = self._restore()
         self.evaluation = self._last_evaluation()
-        self.monitor = self._make_monitor(per_step)
+        self.monitor = self._make_monitor()
         # A run that was killed before its first checkpoint evaluates anew before its first step.
         self._log = RunLog(self.folder.file(LOG), self._done or -1)
         if self._done == 0:
@@ -219,6 +202,17 @@ class PreferenceTrainer:
             self.dropped[path] = over
         return kept
 
+    def _asked_for(self) -> list[int]:
+        """Places of the rows whose tokens are to be compared."""
+        place = {pair.row: i for i, pair in enumerate(self._train)}
+        rows = self.config.monitor.tokens if self.config.monitor is not None else ()
+        for row in rows:
+            if row not in place:
+                raise InvalidRequest(
+                    f"{self.config.data} has no row {row} to train on", param="monitor.tokens"
+                )
+        return [place[row] for row in rows]
+
     def _other_reference(self, dtype: torch.dtype) -> tuple[str, torch.nn.Module]:
         name = str(self.config.reference)
         theirs, ours = PairEncoder.of(name).tokenizer, self._encoder.tokenizer
@@ -242,13 +236,13 @@ class PreferenceTrainer:
         kind = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.AdamW
         return kind(groups, lr=config.learning_rate)
 
-    def _make_monitor(self, per_step: int) -> EntanglementMonitor:
+    def _make_monitor(self) -> EntanglementMonitor:
         chosen = self.config.monitor
         about = {
             "model": self.config.model,
             "pairs": len(self._train),
             "steps": self.total,
-            "pairs_a_step": per_step,
+            "pairs_a_step": self.config.batch * self.config.accumulation,
             "optimizer": self.config.optimizer,
             "learning_rate": self.config.learning_rate,
             "loss": self.loss.name,
@@ -257,7 +251,8 @@ class PreferenceTrainer:
         }
         log = self.folder.file(LOG)
         if chosen is None:
-            return _Unmeasured(self.policy, log=log, step=self._done, about=about)
+            nothing = {"every": None, "backend": None}
+            return _Unmeasured(self.policy, log=log, step=self._done, about=about | nothing)
         return EntanglementMonitor(
             self.policy,
             every=chosen.every,
@@ -278,14 +273,15 @@ class PreferenceTrainer:
         if reference is None or not pairs:
             return None
         key, model = reference
-        about = {"model": key, "data": data_key(pairs), "precision": self._precision()}
+        precision = f"{self.config.dtype}{' autocast' * self.config.autocast} {self.device.type}"
+        about = {"model": key, "data": data_key(pairs), "precision": precision}
         path = self.folder.file(f"reference-{name}.safetensors")
         if path.is_file():
             tensors, kept = load_tensors(path)
             if kept == about:
                 return ReferenceLogps(pairs, tensors["tokens"])
         logps = ReferenceLogps(pairs)
-        for places, found, batch in self._over(model, pairs, "reference"):
+        for places, found, batch in self._over("reference", model, pairs):
             logps.put(places, found, batch.answer)
         save_tensors(path, {"tokens": logps.tokens}, about)
         return logps
@@ -294,17 +290,18 @@ class PreferenceTrainer:
 
     def _advance(self) -> None:
         step, config = self._done, self.config
-        torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
-        lr = self.rate(step)
+        torch.manual_seed(self.schedule.seed(step))
+        lr = self.schedule.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["times"]
-        batches = self.batches(step)
+        batches = self.schedule.batches(step)
         pairs = sum(map(len, batches))
         figures = {"loss": 0.0, "accuracy": 0.0, "lr": lr}
-        for places in batches:
-            value, logps = self._learn(places, len(places) / pairs)
-            figures["loss"] += value
-            figures["accuracy"] += float((logps.margin() > 0).sum()) / pairs
+        with dropping(self.policy):
+            for places in batches:
+                value, logps = self._learn(places, len(places) / pairs)
+                figures["loss"] += value
+                figures["accuracy"] += float((logps.margin() > 0).sum()) / pairs
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, config.clip or math.inf)
         if not bool(norm.isfinite()):
             raise self._broken([r for b in batches for r in self._rows(b)], "the gradient")
@@ -314,6 +311,8 @@ class PreferenceTrainer:
         self.monitor.stepped(lr=lr, after=self._after(batches))
         self.fixes.stepped()
         self._flush()
+        if self._done in (1, self.total):
+            self._compare_tokens()
         if self._done == self.total or (config.eval_every and self._done % config.eval_every == 0):
             self._evaluate()
         if self._done % config.checkpoint_every == 0:
@@ -340,8 +339,7 @@ class PreferenceTrainer:
         return share * float(loss.detach()), logps
 
     def _logps(self, places: Sequence[int]) -> PairLogps:
-        batch = collate([self._train[i] for i in places], self._pad).to(self.device)
-        tokens, batch = self._forward(self.policy, batch)
+        tokens, batch = self._reader.tokens(self.policy, self._reader.batch(self._train, places))
         return self._paired(tokens, batch, places, "data", self.fixes)
 
     def _paired(
@@ -363,13 +361,28 @@ class PreferenceTrainer:
         ref = () if known is None else fixes.logps(known.of(places, batch.answer), counted).chunk(2)
         return PairLogps(*found.chunk(2), *counts, *ref)
 
+    def _compare_tokens(self) -> None:
+        """Which tokens entangle, in the rows that were asked for: at the beginning and the end."""
+        tokenizer = self._encoder.tokenizer
+        for place in self._mapped:
+            batch = self._reader.batch(self._train, [place])
+            self.monitor.tokens(
+                batch.rows[0],
+                batch.ids,
+                batch.attention,
+                batch.answer,
+                lambda i: tokenizer.decode([i], skip_special=False),
+            )
+
     def _broken(self, rows: Sequence[int], what: str) -> InvalidRequest:
-        kept = self._done - self._done % self.config.checkpoint_every
+        kept = (
+            f"the checkpoint of step {self._saved} is kept" if self._saved else "none is kept yet"
+        )
         shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
         return InvalidRequest(
             f"step {self._done + 1}: {what} of row{'s' * (len(rows) > 1)} {shown} is no number",
             param="learning_rate",
-            hint=f"the checkpoint of step {kept} is kept; lower learning_rate, look at the rows",
+            hint=f"{kept}; lower learning_rate, look at the rows",
         )
 
     def _after(self, batches: Sequence[Sequence[int]]) -> Realised | None:
@@ -386,76 +399,25 @@ class PreferenceTrainer:
 
         return now
 
-    def _forward(self, model: torch.nn.Module, batch: PairBatch) -> tuple[Tensor, PairBatch]:
-        """Log-probs of tokens [rows, tokens - 1], and the part of the batch that they are of."""
-        # Logits are needed from the last token before the first answer on, not of the prompts.
-        start = max(int(batch.answer.any(0).nonzero()[0]) - 1, 0)
-        keep = {"logits_to_keep": batch.ids.shape[1] - start} if keeps_logits(model) else {}
-        with self._cast():
-            out = model(
-                input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **keep
-            )
-        batch = batch.since(start) if keep else batch
-        return token_logps(out.logits, batch.ids), batch
-
-    def _cast(self) -> AbstractContextManager[Any]:
-        if not self.config.autocast:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def _precision(self) -> str:
-        return f"{self.config.dtype}{' autocast' * self.config.autocast} {self.device.type}"
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        config = self.config
-        warm = math.ceil(config.warmup * self.total)
-        if step < warm:
-            return config.learning_rate * (step + 1) / warm
-        if config.schedule == "constant":
-            return config.learning_rate
-        way = (step - warm) / max(self.total - warm, 1)
-        fall = 1 - way if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * way))
-        return config.learning_rate * fall
-
-    def batches(self, step: int) -> list[list[int]]:
-        """The batches of a step, counted from 0, as places in the data."""
-        epoch, place = divmod(step, self._per_epoch)
-        start = place * self.config.accumulation
-        return self._plan(epoch)[start : start + self.config.accumulation]
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        if self._planned is None or self._planned[0] != epoch:
-            lengths = [e.tokens for e in self._train]
-            seed = self.config.seed * 1_000_003 + epoch
-            self._planned = epoch, plan(lengths, self.config.batch, seed)
-        return self._planned[1]
-
     def _rows(self, places: Sequence[int]) -> list[int]:
         return [self._train[i].row for i in places]
 
     # Evaluation
 
     def _over(
-        self, model: torch.nn.Module, pairs: Sequence[EncodedPair], stage: str
+        self, stage: str, model: torch.nn.Module, pairs: Sequence[EncodedPair]
     ) -> Iterator[tuple[list[int], Tensor, PairBatch]]:
-        """All pairs, like with like in length: (places, tokens' log-probs, batch)."""
-        order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
-        size = self.config.batch
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            batch = collate([pairs[i] for i in places], self._pad).to(self.device)
-            with torch.no_grad():
-                tokens, batch = self._forward(model, batch)
-            yield places, tokens, batch
-            self._progress(Progress(stage, start + len(places), len(pairs)))
+        def told(done: int) -> None:
+            self._progress(Progress(stage, done, len(pairs)))
+
+        return self._reader.over(model, pairs, told)
 
     def _evaluate(self) -> None:
         if not self._eval:
             return
         known, sums = self._references["eval_data"], dict.fromkeys(_FIGURES, 0.0)
         whole = Fixes(self.policy)  # all tokens of answers, whatever trains them
-        for places, tokens, batch in self._over(self.policy, self._eval, "evaluation"):
+        for places, tokens, batch in self._over("evaluation", self.policy, self._eval):
             logps = self._paired(tokens, batch, places, "eval_data", whole)
             for name, value in _figures(self.loss(logps), logps).items():
                 sums[name] += value

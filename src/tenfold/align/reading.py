@@ -1,0 +1,57 @@
+"""Log-probs of pairs' tokens by a model: one batch, or a whole data set in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.align.encoding import EncodedPair, PairBatch, collate
+from tenfold.align.logps import token_logps
+from tenfold.align.policy import keeps_logits
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How a training reads: where, in which precision, how many pairs at once."""
+
+    device: torch.device
+    pad: int
+    size: int
+    autocast: bool = False  # forward passes in bfloat16
+
+    def batch(self, pairs: Sequence[EncodedPair], places: Sequence[int]) -> PairBatch:
+        """The pairs in some places."""
+        return collate([pairs[i] for i in places], self.pad).to(self.device)
+
+    def tokens(self, model: nn.Module, batch: PairBatch) -> tuple[Tensor, PairBatch]:
+        """Log-probs of tokens [rows, tokens - 1], and the part of the batch that they are of."""
+        # Logits are needed from the last token before the first answer on, not of the prompts.
+        start = max(int(batch.answer.any(0).nonzero()[0]) - 1, 0)
+        keep = {"logits_to_keep": batch.ids.shape[1] - start} if keeps_logits(model) else {}
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            out = model(
+                input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **keep
+            )
+        batch = batch.since(start) if keep else batch
+        return token_logps(out.logits, batch.ids), batch
+
+    @torch.no_grad()
+    def over(
+        self,
+        model: nn.Module,
+        pairs: Sequence[EncodedPair],
+        progress: Callable[[int], None],
+    ) -> Iterator[tuple[list[int], Tensor, PairBatch]]:
+        """All pairs, like with like in length: (places, tokens' log-probs, batch); no graphs.
+
+        `progress` is told how many pairs are done.
+        """
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
+        for start in range(0, len(order), self.size):
+            places = order[start : start + self.size]
+            tokens, batch = self.tokens(model, self.batch(pairs, places))
+            yield places, tokens, batch
+            progress(start + len(places))
