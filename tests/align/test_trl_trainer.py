@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -209,6 +210,37 @@ def plain_causal(model):
         model.forward = forward
 
 
+def test_what_a_gradient_scaler_multiplies_the_loss_by_changes_nothing(one_trainer, monkeypatch):
+    trainer, batch = one_trainer
+    found = []
+    for scale in (1.0, 1024.0):
+        monkeypatch.setattr(trainer.accelerator, "backward", lambda x, s=scale: (s * x).backward())
+        monkeypatch.setattr(
+            trainer.accelerator, "scaler", SimpleNamespace(get_scale=lambda s=scale: s)
+        )
+        trainer.model.zero_grad()
+        trainer.training_step(trainer.model, dict(batch))
+        trainer._end(lr=0.1)
+        found.append(
+            [(p.inner, p.chosen_change, p.rejected_change) for p in trainer.monitor.last.pairs]
+        )
+    for a, b in zip(*found, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_sketches_come_near_what_they_estimate_the_fused_head_included(tmp_path):
+    steps = []
+    for backend in ("ghost", "sketch"):
+        how = Entanglement(every=1, backend=backend)
+        trainer = trl_.dpo(Entangled, llama(), tmp_path / backend, entanglement=how)
+        trainer.train()
+        steps += log_of(trainer)
+    for exact, near in zip(steps[0]["pairs"], steps[1]["pairs"], strict=True):
+        assert exact["row"] == near["row"]
+        assert 0 < abs(exact["inner"] - near["inner"]) < 6 * near["inner_error"]
+        assert near["inner_error"] < 0.5 * exact["chosen_sq"]
+
+
 def test_tokens_that_are_weighed_unlike_within_an_answer_are_refused(one_trainer, monkeypatch):
     trainer, batch = one_trainer
     monkeypatch.setattr(trainer, "loss_types", ["sigmoid", "sft"])
@@ -270,7 +302,7 @@ def trained(kind, folder, *, adapters, **more):
 @pytest.mark.parametrize("adapters", [False, True], ids=["full", "lora with dropout"])
 def test_training_is_what_it_is_without_the_mixin_bit_for_bit(adapters, tmp_path):
     reporter = Reporter()
-    how = Entanglement(every=2, realised=True, layers=True)
+    how = Entanglement(every=2, realised=True, layers=True, tokens=1)
     ours = trained(
         Entangled, tmp_path / "a", adapters=adapters, entanglement=how, callbacks=[reporter]
     )
@@ -301,6 +333,13 @@ def test_training_is_what_it_is_without_the_mixin_bit_for_bit(adapters, tmp_path
         assert "layers" in line
         for pair in line["pairs"]:
             assert pair["chosen_realised"] is not None
+        (tokens,) = [x for x in log_of(ours, "tokens") if x["step"] == line["step"]]
+        closest = max(line["pairs"], key=lambda pair: pair["cosine"])
+        assert tokens["row"] == closest["row"]
+        for side in ("chosen", "rejected"):
+            said = trl_.rows()[closest["row"] - 1][side]
+            assert "".join(tokens[side]) == said + "</s>"
+        assert len(tokens["cosine"]) == len(tokens["chosen"])
 
 
 def test_what_was_predicted_is_what_plain_descent_does(tmp_path):
@@ -316,7 +355,7 @@ def test_what_was_predicted_is_what_plain_descent_does(tmp_path):
 
 def cpo(folder, **more):
     args = CPOConfig(**trl_.settings(folder, **{"max_length": 64, **more}))
-    how = Entanglement(every=1, realised=True)
+    how = Entanglement(every=1, realised=True, tokens=1)
     return EntangledCPO(
         model=llama(),
         args=args,
@@ -357,6 +396,8 @@ def test_cpo_is_measured_as_it_is(more, name, tmp_path):
     moved = torch.cat(changed)
     assert (composed - moved).norm() <= 1e-3 * moved.norm()
     assert "entangle/cosine" in trainer.state.log_history[0]
+    (tokens,) = log_of(trainer, "tokens")
+    assert "".join(tokens["rejected"]) == trl_.rows(4)[tokens["row"] - 1]["rejected"] + "</s>"
 
 
 def test_trainers_and_settings_that_hide_a_pairs_gradient_are_refused(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from tenfold.align.losses import PairLogps
 from tenfold.align.monitor import Watch
@@ -20,6 +21,17 @@ from tenfold.errors import InvalidRequest, TenfoldError
 
 PROBE = "EntanglementCallback measures any trainer on fixed pairs"
 _FAR = 0.1  # nats a token between TRL's log-probs and those of a plain readout
+
+
+@contextmanager
+def undropped(model: nn.Module) -> Iterator[None]:
+    """Without dropout, which would draw random numbers that training goes on to draw."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 class Passes:
@@ -57,14 +69,12 @@ class Passes:
 
     def now(self) -> tuple[Tensor, Tensor]:
         """The log-probs as they are after the step, [pairs] each: one more forward pass."""
-        model = self.trainer.model
-        training = model.training
-        model.eval()  # dropout would draw random numbers, which training goes on to draw
-        try:
-            with torch.no_grad():
-                return self._again(self.trainer._prepare_inputs(dict(self.inputs)))
-        finally:
-            model.train(training)
+        with torch.no_grad(), undropped(self.trainer.model):
+            return self._again(self.trainer._prepare_inputs(dict(self.inputs)))
+
+    def pair(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, attention and answer of one pair, [2, tokens] each."""
+        raise NotImplementedError
 
     def _scaled(self, grad: Tensor) -> None:
         self.scale = float(grad)
@@ -110,6 +120,14 @@ class DPOPasses(Passes):
     @property
     def pairs(self) -> int:
         return len(self.inputs["input_ids"]) // 2
+
+    def pair(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        names, rows = (
+            ("input_ids", "attention_mask", "completion_mask"),
+            [place, place + self.pairs],
+        )
+        ids, attention, answer = (self.inputs[name][rows] for name in names)
+        return ids, attention, answer.bool()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -233,6 +251,17 @@ class CPOPasses(Passes):
     @property
     def pairs(self) -> int:
         return len(self.inputs["chosen_labels"])
+
+    def pair(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        ids, attention, labels = (
+            pad_sequence(
+                [self.inputs[f"{side}_{name}"][place] for side in ("chosen", "rejected")],
+                batch_first=True,
+                padding_value=fill,
+            )
+            for name, fill in (("input_ids", 0), ("attention_mask", 0), ("labels", -100))
+        )
+        return ids, attention, labels != -100
 
     def ran(self, output: Sequence[Tensor]) -> None:
         """What `concatenated_forward` gave."""

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tenfold.align.ghost import Only
 from tenfold.align.monitor import EntanglementMonitor
-from tenfold.align.trl_passes import PROBE, CPOPasses, DPOPasses, Passes
+from tenfold.align.record import StepRecord
+from tenfold.align.trl_passes import PROBE, CPOPasses, DPOPasses, Passes, undropped
 from tenfold.align.trl_probe import EntanglementCallback
 from tenfold.errors import InvalidRequest, MissingExtra
 
@@ -46,13 +48,16 @@ class Entanglement:
 
     `log` is the JSONL file, True for `entanglement.jsonl` in the trainer's output folder, False for
     none. `realised` runs each measured batch forward again after the step, so that the log has what
-    became of its log-probs beside what was predicted.
+    became of its log-probs beside what was predicted. `tokens` maps, after each measured step, the
+    tokens of that many pairs, those of the largest cosine: a backward pass a token.
     """
 
     every: int = 10
     backend: str = "ghost"
     layers: bool = False
     realised: bool = False
+    tokens: int = 0
+    only: Only | None = None
     log: Path | str | bool = True
 
 
@@ -92,7 +97,7 @@ class EntanglementMixin(_Trainer):  # type: ignore[misc]
                 passes.tell(step)
         finally:
             self._passes = None
-        if passes.due and self.entanglement.realised:
+        if passes.due and (self.entanglement.realised or self.entanglement.tokens):
             self._kept.append(passes)
         scaler = getattr(self.accelerator, "scaler", None)
         self._scale = 1.0 if scaler is None else float(scaler.get_scale())
@@ -120,7 +125,7 @@ class EntanglementMixin(_Trainer):  # type: ignore[misc]
         how = self.entanglement
         return EntanglementMonitor(
             self.model, every=how.every, backend=how.backend, layers=how.layers, step=step,
-            log=log, about=_about(self),
+            only=how.only, log=log, about=_about(self),
         )  # fmt: skip
 
     def _begin(self, done: int) -> None:
@@ -144,9 +149,27 @@ class EntanglementMixin(_Trainer):  # type: ignore[misc]
             found = [passes.now() for passes in kept]
             return torch.cat([c for c, _ in found]), torch.cat([r for _, r in found])
 
-        self.monitor.stepped(lr=lr, after=after if kept else None, scale=self._scale)
+        wanted = kept and self.entanglement.realised
+        self.monitor.stepped(lr=lr, after=after if wanted else None, scale=self._scale)
         if measured and self.monitor.last is not None:
             self._show(self.monitor.last.metrics())
+            self._map(kept, self.monitor.last)
+
+    def _map(self, kept: list[Passes], step: StepRecord) -> None:
+        """The token maps; by the process that writes, of its own pairs, which come first."""
+        if not self.entanglement.tokens or not self.is_world_process_zero():
+            return
+        places = [(passes, i) for passes in kept for i in range(passes.pairs)]
+        found = [
+            (record.cosine, record.row, *place)
+            for record, place in zip(step.pairs, places, strict=False)
+            if not math.isnan(record.cosine)
+        ]
+        found.sort(key=lambda one: -one[0])
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        with undropped(self.model):
+            for _, row, passes, place in found[: self.entanglement.tokens]:
+                self.monitor.tokens(row, *passes.pair(place), lambda i: tokenizer.decode([i]))
 
     def _show(self, metrics: dict[str, float]) -> None:
         """Into TRL's own figures of training; means over the processes."""
