@@ -32,9 +32,9 @@ class Reader:
         start = max(int(batch.answer.any(0).nonzero()[0]) - 1, 0)
         keep = {"logits_to_keep": batch.ids.shape[1] - start} if keeps_logits(model) else {}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            out = model(
-                input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **keep
-            )
+            # No mask: padding is on the right, where a causal model's answers cannot see it, and
+            # attention without one takes the fast path.
+            out = model(input_ids=batch.ids, use_cache=False, **keep)
         batch = batch.since(start) if keep else batch
         return token_logps(out.logits, batch.ids), batch
 
