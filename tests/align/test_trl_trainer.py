@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -17,7 +14,6 @@ from trl import DPOTrainer, KTOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
-from tenfold.align.record import read_log
 from tenfold.align.trl_trainer import Entanglement, EntanglementMixin
 from tenfold.errors import InvalidRequest
 from tests.align import trl_models as trl_
@@ -38,11 +34,6 @@ def lora(**more):
     from peft import LoraConfig
 
     return LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "down_proj"], **more)
-
-
-def log_of(trainer, kind="entanglement"):
-    path = f"{trainer.args.output_dir}/entanglement.jsonl"
-    return [line for line in read_log(path) if line["kind"] == kind]
 
 
 def by_a_loop(model, pair, **ld):
@@ -76,7 +67,7 @@ def test_products_are_those_of_a_loop_over_pairs(make, more, tmp_path):
     start = copy.deepcopy(model)
     trainer = trl_.dpo(Entangled, model, tmp_path, **more)
     trainer.train()
-    (step,) = log_of(trainer)
+    (step,) = trl_.log_of(trainer)
     data = trl_.rows()
     assert len(step["pairs"]) == 2 * more.get("gradient_accumulation_steps", 1)
     assert len({pair["row"] for pair in step["pairs"]}) == len(step["pairs"])
@@ -100,7 +91,7 @@ def test_adapters_are_measured_alone_and_compared_with_the_model_without_them(
     more = {"peft_config": lora(init_lora_weights=False), "learning_rate": 0.0, "bf16": bf16}
     trainer = trl_.dpo(Entangled, llama(), tmp_path, **more)
     trainer.train()
-    (step,), (run,) = log_of(trainer), log_of(trainer, "run")
+    (step,), (run,) = trl_.log_of(trainer), trl_.log_of(trainer, "run")
     model = trainer.model.float().eval()
     assert run["parameters"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
     gains = []
@@ -112,7 +103,7 @@ def test_adapters_are_measured_alone_and_compared_with_the_model_without_them(
             with model.disable_adapter(), torch.no_grad():
                 before = trl_.answer_logp(model, pair, "chosen").item()
         gains.append(found["chosen_logp"] - before)
-    (progress,) = log_of(trainer, "progress")
+    (progress,) = trl_.log_of(trainer, "progress")
     assert progress["chosen_gain"] == pytest.approx(sum(gains) / 2, abs=0.01 if bf16 else 1e-4)
     assert abs(progress["chosen_gain"]) > 0.05
 
@@ -234,7 +225,7 @@ def test_sketches_come_near_what_they_estimate_the_fused_head_included(tmp_path)
         how = Entanglement(every=1, backend=backend)
         trainer = trl_.dpo(Entangled, llama(), tmp_path / backend, entanglement=how)
         trainer.train()
-        steps += log_of(trainer)
+        steps += trl_.log_of(trainer)
     for exact, near in zip(steps[0]["pairs"], steps[1]["pairs"], strict=True):
         assert exact["row"] == near["row"]
         assert 0 < abs(exact["inner"] - near["inner"]) < 6 * near["inner_error"]
@@ -328,12 +319,12 @@ def test_training_is_what_it_is_without_the_mixin_bit_for_bit(adapters, tmp_path
     assert measured == [1, 3]  # each second optimizer step, not micro-batch
     assert sum("entangle/chosen_change" in line for line in reporter.seen) == 2
     assert not any("entangle" in k for line in reporter.seen for k in line if k.startswith("eval"))
-    for line in log_of(ours):
+    for line in trl_.log_of(ours):
         assert len(line["pairs"]) == 4
         assert "layers" in line
         for pair in line["pairs"]:
             assert pair["chosen_realised"] is not None
-        (tokens,) = [x for x in log_of(ours, "tokens") if x["step"] == line["step"]]
+        (tokens,) = [x for x in trl_.log_of(ours, "tokens") if x["step"] == line["step"]]
         closest = max(line["pairs"], key=lambda pair: pair["cosine"])
         assert tokens["row"] == closest["row"]
         for side in ("chosen", "rejected"):
@@ -347,7 +338,7 @@ def test_what_was_predicted_is_what_plain_descent_does(tmp_path):
     one = {"per_device_train_batch_size": 1, "learning_rate": 1e-3, "max_steps": 3}
     trainer = trl_.dpo(Entangled, llama(), tmp_path, entanglement=how, **one)
     trainer.train()
-    for line in log_of(trainer):
+    for line in trl_.log_of(trainer):
         (pair,) = line["pairs"]
         for side in ("chosen", "rejected"):
             assert pair[f"{side}_realised"] == pytest.approx(pair[f"{side}_change"], rel=0.05)
@@ -377,7 +368,7 @@ def test_cpo_is_measured_as_it_is(more, name, tmp_path):
     trainer = cpo(tmp_path, per_device_train_batch_size=4, **more)
     start = llama()
     trainer.train()
-    (line,), (run,) = log_of(trainer), log_of(trainer, "run")
+    (line,), (run,) = trl_.log_of(trainer), trl_.log_of(trainer, "run")
     assert run["loss"] == name
     assert run["reference"] is False
     changed = [
@@ -396,7 +387,7 @@ def test_cpo_is_measured_as_it_is(more, name, tmp_path):
     moved = torch.cat(changed)
     assert (composed - moved).norm() <= 1e-3 * moved.norm()
     assert "entangle/cosine" in trainer.state.log_history[0]
-    (tokens,) = log_of(trainer, "tokens")
+    (tokens,) = trl_.log_of(trainer, "tokens")
     assert "".join(tokens["rejected"]) == trl_.rows(4)[tokens["row"] - 1]["rejected"] + "</s>"
 
 
@@ -439,29 +430,5 @@ def test_an_earlier_runs_log_is_kept_under_another_name(tmp_path, caplog):
         trainer = trl_.dpo(Entangled, llama(), tmp_path, data=2)
         trainer.train()
     assert "was another run's log" in caplog.text
-    assert len(log_of(trainer)) == 1
+    assert len(trl_.log_of(trainer)) == 1
     assert (tmp_path / "entanglement.1.jsonl").exists()
-
-
-def test_a_killed_training_goes_on_with_a_log_that_neither_repeats_nor_loses_steps(tmp_path):
-    dead, whole = tmp_path / "dead", tmp_path / "whole"
-    found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.align.trl_models", str(dead)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == -signal.SIGKILL, found.stderr
-    torn = (dead / "entanglement.jsonl").read_text()
-    assert '"step": 5' in torn
-    assert not torn.endswith("\n")
-    how = Entanglement(every=3)
-    resumed = trl_.killed(Entangled, dead, entanglement=how)
-    resumed.train(resume_from_checkpoint=True)
-    steady = trl_.killed(Entangled, whole, entanglement=how)
-    steady.train()
-    assert [line["step"] for line in log_of(resumed, "progress")] == [1, 2, 3, 4, 5, 6]
-    for kind in ("progress", "entanglement"):
-        assert log_of(resumed, kind) == log_of(steady, kind)
-    assert [line["step"] for line in log_of(steady)] == [1, 4]
-    assert len(log_of(resumed, "run")) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import random
 import signal
@@ -119,6 +120,14 @@ def gradient(model: nn.Module, logp: Tensor) -> Tensor:
     )
 
 
+def log_of(trainer: Any, kind: str = "entanglement") -> list[dict[str, Any]]:
+    """The lines of one kind in a trainer's log."""
+    from tenfold.align.record import read_log
+
+    path = Path(trainer.args.output_dir, "entanglement.jsonl")
+    return [line for line in read_log(path) if line["kind"] == kind]
+
+
 def killed(kind: type, folder: Path, **more: Any) -> Any:
     """Six steps with a checkpoint after each second one."""
     return dpo(
@@ -127,12 +136,32 @@ def killed(kind: type, folder: Path, **more: Any) -> Any:
     )  # fmt: skip
 
 
+def parallel(kind: type, folder: Path, pairs: int, **more: Any) -> Any:
+    """Two steps of four pairs in all."""
+    how = {"max_steps": 2, "per_device_train_batch_size": pairs, **more}
+    return dpo(kind, llama(), folder, **how)
+
+
 def main() -> None:
-    """Trains and dies in the fifth step, its log half written."""
+    """`die FOLDER` trains and dies in the fifth step, its log half written; `half FOLDER` is one of
+    two processes."""
     from transformers import TrainerCallback
     from trl import DPOTrainer
 
     from tenfold.align.trl_trainer import Entanglement, EntanglementMixin
+
+    kind = type("Entangled", (EntanglementMixin, DPOTrainer), {})
+    folder = Path(sys.argv[2])
+    if sys.argv[1] == "half":
+        torch.set_num_threads(1)
+        how = Entanglement(every=1, realised=True, layers=True)
+        trainer = parallel(kind, folder, 2, entanglement=how, ddp_backend="gloo")
+        trainer.train()
+        if trainer.is_world_process_zero():
+            shown = [x for x in trainer.state.log_history if "entangle/cosine" in x]
+            (folder / "shown.json").write_text(json.dumps(shown))
+        torch.distributed.destroy_process_group()
+        return
 
     class Death(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -141,9 +170,7 @@ def main() -> None:
                     log.write('{"kind": "progr')
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    kind = type("Entangled", (EntanglementMixin, DPOTrainer), {})
-    how = Entanglement(every=3)
-    killed(kind, Path(sys.argv[1]), entanglement=how, callbacks=[Death()]).train()
+    killed(kind, folder, entanglement=Entanglement(every=3), callbacks=[Death()]).train()
 
 
 if __name__ == "__main__":
