@@ -148,9 +148,18 @@ def test_a_margin_that_is_larger_than_order_needs_asks_for_a_larger_beta(tmp_pat
 
 def test_the_share_that_shared_tokens_carry_is_what_masking_takes_away():
     cosine = np.array([[1.0, 0.2, 0.0], [0.1, 0.3, 0.0], [0.0, 0.0, 0.9]])
-    shared, carried = shared_part(Heat(1, 1, ["a", "b", "z"], ["a", "c", "z"], cosine))
+    shared, carried = shared_part(Heat(1, 1, ["a", "b", "z"], ["a", "c", "z"], cosine, cosine))
     assert shared == pytest.approx(2 / 3)
     assert carried == pytest.approx(1 - 0.3 / 2.5)  # only b with c is left
+    longer = cosine * np.sqrt(np.outer([1, 100, 1], [1, 4, 1]))
+    _, carried = shared_part(Heat(1, 1, ["a", "b", "z"], ["a", "c", "z"], cosine, longer))
+    assert carried == pytest.approx(1 - 0.3 * 20 / longer.sum())
+
+
+def test_a_fix_that_is_on_is_not_advised(tmp_path: Path):
+    found = made(tmp_path, heats=1, about={"fix": {"normalised": {}, "shared_mask": {}}})
+    assert "normalised" not in found
+    assert "mask" not in found
 
 
 def test_the_mask_is_advised_by_what_shared_tokens_carry(tmp_path: Path):

@@ -49,7 +49,7 @@ def advise(log: Run | Path | str) -> list[Advice]:
     now = trouble(table, table["d_w"], table["d_l"])
     found = [*_learning_rate(run), *_beta(run)]
     if now.total > FEW:
-        found += [*_normalised(table, now), *_penalty(run, table, now), *_mask(run, now)]
+        found += [*_normalised(run, table, now), *_penalty(run, table, now), *_mask(run, now)]
         if by_pair:
             found += [*_nll(run, table, now), *_lengths(run, table, now)]
     found = sorted((a for a in found if a.effect > _WORTH), key=lambda a: -a.effect)
@@ -68,7 +68,9 @@ def advise(log: Run | Path | str) -> list[Advice]:
     ]
 
 
-def _normalised(table: Mapping[str, Column], now: Trouble) -> Iterator[Advice]:
+def _normalised(run: Run, table: Mapping[str, Column], now: Trouble) -> Iterator[Advice]:
+    if "normalised" in run.fixes:
+        return
     cosine = float(np.median(table["cosine"]))
     alike = float((table["cosine"] > 0.9999).mean())
     yield Advice(
@@ -172,7 +174,7 @@ def _close(a: Column, b: Column) -> bool:
 
 def _mask(run: Run, now: Trouble) -> Iterator[Advice]:
     found = [shared_part(heat) for heat in run.heats]
-    if not found:
+    if not found or any(name.endswith("_mask") for name in run.fixes):
         return
     tokens, carried = (float(x) for x in np.mean(found, 0))
     yield Advice(
@@ -190,14 +192,13 @@ def _mask(run: Run, now: Trouble) -> Iterator[Advice]:
 def shared_part(heat: Heat) -> tuple[float, float]:
     """Shares of shared tokens and of the inner product that goes if they are left out.
 
-    Token gradients count as of one length, so cosines stand for products. Shared are the tokens of
-    the longest common subsequence.
+    Shared are the tokens of the longest common subsequence.
     """
     own_w, own_l = own_tokens(heat.chosen, heat.rejected)
     count = len(heat.chosen) + len(heat.rejected)
     shared = 1 - (len(own_w) + len(own_l)) / max(count, 1)
-    whole = float(np.nansum(heat.cosine))
-    left = float(np.nansum(heat.cosine[np.ix_(own_w, own_l)]))
+    whole = float(np.nansum(heat.inner))
+    left = float(np.nansum(heat.inner[np.ix_(own_w, own_l)]))
     return shared, (whole - left) / whole if whole > 0 else 0.0
 
 

@@ -98,9 +98,9 @@ class Diagnosis:
             return ""
         return (
             f"Median cosine of the two gradients {self.cosine:.2f}, the rejected one"
-            f" {self.longer:.2f} times as long as the chosen one. No chosen answer falls from a"
-            f" d_w/d_l of {self.needed[0]:.2f} (median), {self.needed[1]:.2f} ({COVER:.0%} of"
-            f" {self.unit}) on; the loss gives {self.given:.2f}."
+            f" {self.longer:.2f} times as long as the chosen one. To keep the chosen answer from"
+            f" falling d_w/d_l has to be {self.needed[0]:.2f} (median; {self.needed[1]:.2f} is"
+            f" enough for {COVER:.0%} of {self.unit}); the loss gives {self.given:.2f}."
         )
 
 

@@ -149,6 +149,8 @@ class EntanglementMonitor:
                 "chosen": [text(int(i)) for i in ids[0, found.chosen]],
                 "rejected": [text(int(i)) for i in ids[1, found.rejected]],
                 "cosine": found.cosine.tolist(),
+                "chosen_sq": found.chosen_sq.tolist(),
+                "rejected_sq": found.rejected_sq.tolist(),
             }
         )
 

@@ -39,6 +39,7 @@ class Heat:
     chosen: list[str]
     rejected: list[str]
     cosine: Column  # [chosen, rejected]
+    inner: Column  # the products; the cosines where the log has no lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Run:
         """The loss's parameters."""
         found = self.about.get("loss_parameters")
         return found if isinstance(found, Mapping) else {}
+
+    @property
+    def fixes(self) -> list[str]:
+        """Names of the fixes that were on."""
+        return [str(name) for name in self.about.get("fix") or ()]
 
     @property
     def optimizer(self) -> str | None:
@@ -169,5 +175,11 @@ def _heat(line: Mapping[str, Any]) -> Heat:
     cosine = np.array([[_number(x) for x in row] for row in line["cosine"]], dtype=float)
     if cosine.shape != (len(chosen), len(rejected)):
         raise ValueError(f"cosines {cosine.shape} of {len(chosen)} x {len(rejected)} tokens")
-    row = line.get("row")
-    return Heat(int(line["step"]), None if row is None else int(row), chosen, rejected, cosine)
+    squares = [
+        np.array([_number(x) for x in line.get(f"{side}_sq") or np.ones(len(texts))])
+        for side, texts in (("chosen", chosen), ("rejected", rejected))
+    ]
+    inner, row = cosine * np.sqrt(np.outer(*squares)), line.get("row")
+    return Heat(
+        int(line["step"]), None if row is None else int(row), chosen, rejected, cosine, inner
+    )

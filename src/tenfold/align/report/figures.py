@@ -19,7 +19,9 @@ CSS = {verdict: str(verdict).replace(" ", "-") for verdict in Verdict}
 
 def figure(picture: str, caption: str, keys: Iterable[tuple[str, str]] = ()) -> str:
     """A picture with its legend, (class, words), and a caption."""
-    legend = "".join(f'<span class="key {css}"><i></i>{words(text)}</span>' for css, text in keys)
+    legend = "".join(
+        f'<span class="key {css}"><i></i><span>{words(text)}</span></span>' for css, text in keys
+    )
     head = f'<div class="legend">{legend}</div>' if legend else ""
     return f"<figure>{head}{picture}<figcaption>{words(caption)}</figcaption></figure>"
 
@@ -271,7 +273,7 @@ def _heat(one: Heat) -> str:
     caption = (
         f"Step {one.step}{where}: cosines of the gradients of the chosen answer's tokens (rows) and"
         f" the rejected one's (columns). Shared tokens are {tokens:.0%} of both and carry"
-        f" {carried:.0%} of the inner product, were all tokens' gradients of one length."
+        f" {carried:.0%} of the inner product."
         + (f" Tokens {start + 1} to {start + WORDS} are shown." if cut else "")
     )
     keys = [("h10", "1"), ("h8", "0.6"), ("h5", "0"), ("h2", "−0.6"), ("h0", "−1")]
@@ -279,9 +281,8 @@ def _heat(one: Heat) -> str:
 
 
 def _shown(token: str) -> str:
-    """A token that can be seen: spaces and what is not printable are written out, long ones cut."""
+    """A token that can be seen: spaces and line ends have signs, long ones are cut."""
     text = token.replace(" ", "·").replace("\n", "⏎").replace("Ġ", "·").replace("Ċ", "⏎")
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return text if len(text) <= 12 else text[:11] + "…"
 
 

@@ -6,7 +6,6 @@ all text of the log is escaped.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from tenfold.align.advice import Advice, advise
 from tenfold.align.diagnosis import BLAME, COVER, FEW, Diagnosis, diagnose, measured
 from tenfold.align.report import figures
-from tenfold.align.report.svg import words
+from tenfold.align.report.svg import escaped, words
 from tenfold.align.run import Run, read_run
 from tenfold.errors import TenfoldError
 
@@ -57,7 +56,7 @@ def page(run: Run) -> str:
     if found.pairs:
         parts += _measurements(run, found, table)
     style = _STYLE.read_text(encoding="utf-8")
-    title = html.escape(f"Preference training: {run.loss}")
+    title = escaped(f"Preference training: {run.loss}")
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -107,17 +106,17 @@ def _head(run: Run, found: Diagnosis) -> str:
         ("trained parameters", run.about.get("parameters")),
         ("learning rate", _range(run.progress["lr"])),
         ("optimizer", run.optimizer),
-        ("fixes", ", ".join(map(str, run.about.get("fix") or [])) or None),
+        ("fixes", ", ".join(run.fixes) or None),
     ]
     listed = "".join(
-        f"<li>{name} <b>{html.escape(_plain(value))}</b></li>"
+        f"<li>{name} <b>{escaped(_plain(value))}</b></li>"
         for name, value in facts
         if value is not None
     )
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*run.notes, *missing(run)])
+    notes = "".join(f"<p>{escaped(note)}</p>" for note in [*run.notes, *missing(run)])
     return (
         "<header><h1>Preference training report</h1>"
-        f'<p class="verdict{" good" * found.good}">{html.escape(found.sentence)}</p>'
+        f'<p class="verdict{" good" * found.good}">{escaped(found.sentence)}</p>'
         f'<p class="behind">{words(found.figures)}</p>'
         f'<ul class="facts">{listed}</ul>'
         + (f'<div class="notes">{notes}</div>' if notes else "")
@@ -174,14 +173,13 @@ def _advice(advice: Sequence[Advice], found: Diagnosis) -> str:
     for one in advice:
         effect = (
             f'<div class="effect"><i><b style="width:{min(one.effect, 1):.0%}"></b></i>'
-            f"{_EFFECT.get(one.name, 'sets right')} {one.effect:.0%} of the measured</div>"
+            f"{_EFFECT.get(one.name, 'sets right')} {one.effect:.0%} of measured {found.unit}</div>"
             if one.name != "none"
             else ""
         )
-        setting = f"<p><code>{html.escape(one.setting)}</code></p>" if one.setting else ""
+        setting = f"<p><code>{escaped(one.setting)}</code></p>" if one.setting else ""
         items.append(
-            f"<li{only}><h3>{html.escape(one.what)}</h3><p>{words(one.why)}</p>"
-            f"{setting}{effect}</li>"
+            f"<li{only}><h3>{escaped(one.what)}</h3><p>{words(one.why)}</p>{setting}{effect}</li>"
         )
     return f'<section><h2>What to change</h2><ol class="advice">{"".join(items)}</ol></section>'
 
@@ -190,7 +188,7 @@ def _section(title: str, about: str, pictures: Sequence[str]) -> str:
     if not pictures:
         return ""
     return (
-        f"<section><h2>{html.escape(title)}</h2><p>{words(about)}</p>"
+        f"<section><h2>{escaped(title)}</h2><p>{words(about)}</p>"
         f'<div class="pair">{"".join(pictures)}</div></section>'
     )
 

@@ -81,16 +81,21 @@ class Axis:
         return f"{value:.4g}".replace("-", "−")
 
 
+def escaped(text: str) -> str:
+    """A text that is text in HTML whatever it holds; what is not printable is written out."""
+    return html.escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
 def words(text: str) -> str:
     """A text as HTML: escaped, with the indices and squares of its mathematics."""
-    text = html.escape(text).replace("&lt;g_w, g_l&gt;", "⟨g_w, g_l⟩").replace("|^2", "|²")
+    text = escaped(text).replace("&lt;g_w, g_l&gt;", "⟨g_w, g_l⟩").replace("|^2", "|²")
     return _INDEX.sub(r"\1<sub>\2</sub>", text)
 
 
 def _label(text: str) -> str:
     """The same inside of SVG."""
     low = r'\1<tspan class="sub" dy="3">\2</tspan><tspan dy="-3">&#8203;</tspan>'
-    return _INDEX.sub(low, html.escape(text))
+    return _INDEX.sub(low, escaped(text))
 
 
 def _round_step(span: float) -> float:
@@ -167,13 +172,13 @@ class Chart:
         side = "start" if x < 0.5 else "end"
         self.marks.append(
             f'<text class="note {css}" x="{px:.1f}" y="{py:.1f}" text-anchor="{side}">'
-            f"{html.escape(text)}</text>"
+            f"{escaped(text)}</text>"
         )
 
     def svg(self) -> str:
         """The picture."""
         parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
-        parts.append(f"<title>{html.escape(self.title)}</title>")
+        parts.append(f"<title>{escaped(self.title)}</title>")
         for tick in self.y.ticks():
             x, y = self._place(self.x.low, tick)
             parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
@@ -211,7 +216,7 @@ def bars(rows: Sequence[tuple[str, float, float]], title: str) -> str:
     def at(value: float) -> float:
         return left + span * (value - low) / (1 - low)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img"><title>{html.escape(title)}</title>']
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img"><title>{escaped(title)}</title>']
     for tick in (0.0, 0.5, 1.0):
         parts.append(
             f'<path class="grid" d="M{at(tick):.1f} 0V{height - 22}"/><text x="{at(tick):.1f}"'
@@ -220,7 +225,7 @@ def bars(rows: Sequence[tuple[str, float, float]], title: str) -> str:
     for place, (name, value, weight) in enumerate(rows):
         y, end = place * step, at(min(max(value, low), 1.0))
         parts.append(
-            f'<text x="{left - 6}" y="{y + 15}" text-anchor="end">{html.escape(name)}</text>'
+            f'<text x="{left - 6}" y="{y + 15}" text-anchor="end">{escaped(name)}</text>'
             f'<rect class="bar" x="{min(zero, end):.1f}" y="{y + 3}"'
             f' width="{abs(end - zero):.1f}" height="{step - 6}"/>'
             f'<text x="{max(end, zero) + 4:.1f}" y="{y + 15}">{value:.2f}</text>'
@@ -236,18 +241,17 @@ def heat(rows: Sequence[str], columns: Sequence[str], values: Column, title: str
     width, height = left + cell * len(columns) + 2, top + cell * len(rows) + 2
     parts = [
         f'<svg class="heat" viewBox="0 0 {width:.0f} {height:.0f}" role="img"'
-        f' style="width:{width:.0f}px"><title>{html.escape(title)}</title>'
+        f' style="width:{width:.0f}px"><title>{escaped(title)}</title>'
     ]
     for place, name in enumerate(rows):
         y = top + cell * place + 10
         parts.append(
-            f'<text x="{left - 4:.1f}" y="{y:.1f}" text-anchor="end">{html.escape(name)}</text>'
+            f'<text x="{left - 4:.1f}" y="{y:.1f}" text-anchor="end">{escaped(name)}</text>'
         )
     for place, name in enumerate(columns):
         x = left + cell * place + 10
         parts.append(
-            f'<text transform="translate({x:.1f} {top - 4:.1f}) rotate(-90)">'
-            f"{html.escape(name)}</text>"
+            f'<text transform="translate({x:.1f} {top - 4:.1f}) rotate(-90)">{escaped(name)}</text>'
         )
     shades: dict[str, list[str]] = {}
     for i, line in enumerate(values):
