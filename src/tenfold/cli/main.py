@@ -22,6 +22,7 @@ COMMANDS = {
     "score": ("score", "Score given answers with a reward."),
     "eval": ("evaluate", "Answer a file of prompts and measure how many are right."),
     "train": ("train", "Train on preferences, and see what training does to them."),
+    "quantize": ("quantize", "Quantize a model's weights, activations and cache to few bits."),
     "memory": ("memory", "Remember what was said, find it again, erase it for good."),
     "bench": ("bench", "Run a benchmark and print its figures."),
     "doctor": ("doctor", "Show what runs here and why."),

@@ -19,6 +19,7 @@ NAMES = {
     "kernels": "native kernels beside plain torch",
     "memory": "recall on LoCoMo, speed, durability, erasure, isolation, learning",
     "preference": "entanglement: cost and exactness of the monitor, fixes, the reward model",
+    "quant": "what 4-bit weights, activations and cache cost in accuracy",
 }
 
 
