@@ -10,7 +10,7 @@ import torch
 from tenfold.align.masks import own_tokens
 from tenfold.align.pairs import words
 from tenfold.cli.benchmarks import preference, preference_training
-from tenfold.cli.benchmarks.preference_pairs import damaged, encoded, from_data, suffixed
+from tenfold.cli.benchmarks.preference_pairs import damaged, encoded, from_data, tail
 from tenfold.cli.benchmarks.preference_speed import ratios
 from tenfold.cli.benchmarks.preference_training import Ground, products, signs
 from tenfold.cli.held_out import read_held_out, shipped
@@ -75,11 +75,15 @@ def test_damaged_answers_are_true_ones_with_a_wrong_value():
     assert min(shared) > 0.6
 
 
-def test_answers_with_a_shared_tail_differ_in_their_first_word_alone():
-    for words_shared in (0, 4, 16):
-        for e in encoded(suffixed(words_shared)):
-            assert e.chosen[0] != e.rejected[0]
-            assert e.chosen[1:] == e.rejected[1:]
+def test_a_pairs_tail_begins_where_its_answers_part():
+    whole = encoded(damaged()[:20])[0]
+    for tokens in (1, 16):
+        short = tail(whole, tokens)
+        assert len(short.chosen) == len(short.rejected) == tokens
+        assert short.chosen[0] != short.rejected[0]
+        begun = short.prompt + short.chosen
+        assert begun == (whole.prompt + whole.chosen)[: len(begun)]
+    assert tail(whole, None) is whole
 
 
 def test_without_the_data_there_are_no_pairs_of_it(monkeypatch):
@@ -88,7 +92,7 @@ def test_without_the_data_there_are_no_pairs_of_it(monkeypatch):
 
 
 def test_a_course_trains_a_copy_and_says_where_log_probs_went(small):
-    pairs = encoded(suffixed(4))
+    pairs = [tail(p, 4) for p in encoded(damaged()[:40])]
     ground = Ground(pairs[2:], pairs[:2])
     plain = ground.course("dpo", rate=1e-3, epochs=2)
     assert plain.curve[0] == (0, 0.0, 0.0)
@@ -101,7 +105,7 @@ def test_a_course_trains_a_copy_and_says_where_log_probs_went(small):
 
 
 def test_products_are_in_the_pairs_order_and_predict_signs(small):
-    pairs = encoded(suffixed(4))[:5]
+    pairs = [tail(p, 4) for p in encoded(damaged()[:40])][:5]
     together = products(small(), pairs)
     alone = [products(small(), [p]) for p in pairs]
     torch.testing.assert_close(

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from tenfold.align.encoding import EncodedPair
 from tenfold.align.losses import LOSSES
 from tenfold.cli.benchmarks import Figures, Report, preference_models
 from tenfold.cli.benchmarks.concierge_answers import answer_greedily
@@ -20,7 +21,7 @@ from tenfold.cli.benchmarks.preference_pairs import (
     encoded,
     from_data,
     others_answers,
-    suffixed,
+    tail,
 )
 from tenfold.cli.benchmarks.preference_speed import costs
 from tenfold.cli.benchmarks.preference_training import ROW, Ground, load, products, signs
@@ -62,7 +63,7 @@ def run(quick: bool, report: Report) -> Figures:
     ground = Ground(pairs[HELD:], pairs[:HELD])
     _fix(ground, figures, settings, report)
     _predictions(pairs[:8] if quick else pairs, figures, settings, report)
-    settings["suffix"] = _suffixes(report)
+    settings["tails"] = _tails(sorted(pairs, key=lambda p: p.tokens)[:12], report)
     settings["entangled"] = _entangled(8 if quick else 24, report)
     if not quick:
         settings["losses"] = _losses(ground, report)
@@ -84,6 +85,8 @@ def _fix(
     figures |= {
         "dpo_chosen_drop_nats": -plain.chosen,
         "fixed_chosen_change_nats": fixed.chosen,
+        "dpo_chosen_drop_nats_held_out": -plain.held_chosen,
+        "fixed_chosen_change_nats_held_out": fixed.held_chosen,
         "dpo_pairwise_accuracy": plain.accuracy,
         "fixed_pairwise_accuracy": fixed.accuracy,
         "dpo_pairwise_accuracy_held_out": plain.held_accuracy,
@@ -104,7 +107,7 @@ def _fix(
 
 
 def _predictions(
-    pairs: list[Any], figures: dict[str, float], settings: dict[str, Any], report: Report
+    pairs: list[EncodedPair], figures: dict[str, float], settings: dict[str, Any], report: Report
 ) -> None:
     by_loss = {}
     for number, name in enumerate(("dpo", "simpo", "dpop", "slic")):
@@ -116,14 +119,17 @@ def _predictions(
     settings["signs_by_loss"] = by_loss
 
 
-def _suffixes(report: Report) -> dict[str, Any]:
-    """Answers that differ in one word, with more and more shared words behind it."""
-    found = {}
-    for number, words in enumerate((0, 4, 16)):
-        report(f"{words} shared words", number / 3)
-        pairs = encoded(suffixed(words))
-        course = Ground(pairs, pairs[:1]).course(LOSS, rate=5e-5, epochs=6)
-        found[str(words)] = course.row()[:2]
+def _tails(pairs: list[EncodedPair], report: Report) -> dict[str, Any]:
+    """The same pairs with ever more of what their answers share: only the first token in which
+    they part, with 15 tokens behind it, whole."""
+    found, model = {}, load()
+    for number, tokens in enumerate((1, 16, None)):
+        name = "whole" if tokens is None else str(tokens)
+        report(f"answers of {name} tokens", number / 3)
+        some = [tail(p, tokens) for p in pairs]
+        course = Ground(some, some[:1]).course(LOSS, rate=RATE, epochs=4)
+        cosine = float(products(model, some).cosine.median())
+        found[name] = {"cosine": round(cosine, 3), "changes": course.row()[:2]}
     return found
 
 
@@ -168,8 +174,8 @@ def _real(report: Report) -> dict[str, Any]:
     found: dict[str, Any] = {} if len(sources) > 1 else {"absent": "TENFOLD_DATA is not set"}
     for name in sources.keys() - {"hh_harmless"}:
         report(f"training on {name}", len(found) / len(sources))
-        pairs = encoded(sources[name])[:56]
-        ground = Ground(pairs[16:], pairs[:16])
+        pairs = encoded(sources[name])[:40]
+        ground = Ground(pairs[12:], pairs[:12])
         found[name] = {"before": ground.start} | {
             " + ".join(fix) or "none": ground.course(LOSS, fix, rate=RATE, epochs=EPOCHS).row()
             for fix in ({}, FIX, {"shared_mask": {}})

@@ -19,7 +19,6 @@ from tenfold.align.encoding import EncodedPair, PairEncoder, encode
 from tenfold.align.pairs import Pair, read_pairs
 from tenfold.cli.held_out import HeldOut, HeldOutFile, read_held_out, shipped
 from tenfold.rewards.facts import facts_of
-from tenfold.types import Message
 
 LONG, SHORT = ("long_seen", "long_unseen"), ("short_seen", "short_unseen")
 _SOLVERS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -63,16 +62,15 @@ def others_answers() -> list[Pair]:
     return [Pair(n, q.messages, q.reference, wrong) for n, (q, wrong) in enumerate(found, 1)]
 
 
-def suffixed(shared: int) -> list[Pair]:
-    """Answers that differ in their first word, and share `shared` words after it."""
-    places = ("hotel", "museum", "bus", "dentist", "film", "flight", "garden", "car")
-    tail = "that is what I have found for you and it is the best one near the city"
-    words = " ".join(tail.split()[:shared])
-    return [
-        Pair(n, (Message("user", f"Is the {place} good?"),), f"Yes {words}".strip(),
-             f"No {words}".strip())
-        for n, place in enumerate(places, 1)
-    ]  # fmt: skip
+def tail(pair: EncodedPair, tokens: int | None) -> EncodedPair:
+    """The pair from where its answers part: what they share before it becomes prompt, and `tokens`
+    are left of either answer. None: the pair as it is."""
+    if tokens is None:
+        return pair
+    both = zip(pair.chosen, pair.rejected, strict=False)
+    start = next(i for i, (a, b) in enumerate(both) if a != b)
+    chosen, rejected = (a[start : start + tokens] for a in (pair.chosen, pair.rejected))
+    return EncodedPair(pair.row, pair.prompt + pair.chosen[:start], chosen, rejected)
 
 
 def from_data() -> dict[str, list[Pair]]:
