@@ -277,3 +277,19 @@ def test_thinning_keeps_the_mean_and_the_number_of_points(count, seed):
     assert (np.diff(steps) > 0).all()
     if count % CURVE == 0:
         assert thin.mean() == pytest.approx(values.mean())
+
+
+def test_held_out_pairs_are_drawn_where_the_training_has_some(tmp_path: Path):
+    log = write_log(tmp_path / "log.jsonl", steps=9)
+    with log.open("a") as out:
+        for step, gain in ((0, 0.0), (5, -0.5), (9, -1.5)):
+            line = {"kind": "evaluation", "step": step, "chosen_gain": gain, "accuracy": 0.75}
+            out.write(json.dumps(line | {"rejected_gain": 2 * gain}) + "\n")
+    page = Page(write_report(log, tmp_path / "r.html"))
+    assert "chosen -1.5 nats, rejected -3.0, 75% in order at the end" in page.text
+
+
+def test_layers_are_in_the_models_order_and_ties_are_one(tmp_path: Path):
+    page = made(tmp_path, layers=tuple(reversed(LAYERS[:-1])) + LAYERS[-1:])
+    names = re.findall(r'text-anchor="end">(block \d|embed_tokens|lm_head|q_proj)<', page.source)
+    assert names[:5] == ["embed_tokens", "block 0", "block 1", "block 2", "lm_head"]

@@ -20,7 +20,7 @@ from tenfold.align.run import Column, Heat, Run, read_run
 
 _LEARNT = {"dpo": "|w|", "cpo": "", "slic": "", "rrhf": ""}  # losses with `nll`, and its unit
 _REFERENCED = ("dpo", "ipo", "rdpo", "dpop", "kto", "sppo", "caldpo")
-_WORTH = 0.01  # of trouble: less is not worth a line
+_WORTH = 0.02  # of trouble: less is not worth a line
 _LOST = 1.0  # nats a chosen answer may fall while its pair is learnt
 
 
@@ -49,9 +49,10 @@ def advise(log: Run | Path | str) -> list[Advice]:
     now = trouble(table, table["d_w"], table["d_l"])
     found = [*_learning_rate(run), *_beta(run)]
     if now.total > FEW:
-        found += [*_normalised(run, table, now), *_penalty(run, table, now), *_mask(run, now)]
-        if by_pair:
-            found += [*_nll(run, table, now), *_lengths(run, table, now)]
+        found += [*_normalised(run, table, now), *_mask(run, now)]
+        if "auto_lambda" not in run.fixes:  # it sees to the chosen answer's own weight
+            found += [*_penalty(run, table, now), *(_nll(run, table, now) if by_pair else ())]
+        found += _lengths(run, table, now) if by_pair else ()
     found = sorted((a for a in found if a.effect > _WORTH), key=lambda a: -a.effect)
     if found or now.total > FEW:
         return found

@@ -85,6 +85,7 @@ class Diagnosis:
     needed: tuple[float, float]  # d_w / d_l: median and what is enough for COVER of the pairs
     given: float  # the loss's d_w / d_l, median
     longer: float  # |g_l| / |g_w|, median
+    alike: float  # median cosine of the pairs in trouble
 
     @property
     def unit(self) -> str:
@@ -98,7 +99,7 @@ class Diagnosis:
             return ""
         return (
             f"Median cosine of the two gradients {self.cosine:.2f}, the rejected one"
-            f" {self.longer:.2f} times as long as the chosen one. To keep the chosen answer from"
+            f" {self.longer:.3g} times as long as the chosen one. To keep the chosen answer from"
             f" falling d_w/d_l has to be {self.needed[0]:.2f} (median; {self.needed[1]:.2f} is"
             f" enough for {COVER:.0%} of {self.unit}); the loss gives {self.given:.2f}."
         )
@@ -177,9 +178,17 @@ def diagnose(run: Run) -> Diagnosis:
         (float(np.median(needed)), float(np.quantile(needed, COVER))) if some else (0.0, 0.0),
         float(np.median(given)) if some else float("nan"),
         float(np.median((table["rejected_sq"] / table["chosen_sq"]) ** 0.5)) if some else 1.0,
+        _alike(table),
     )
     sentence, good = _sentence(found, run)
     return replace(found, sentence=sentence, good=good)
+
+
+def _alike(table: Mapping[str, Column]) -> float:
+    d_w, d_l, inner = table["d_w"], table["d_l"], table["inner"]
+    wrong = d_w * table["chosen_sq"] < d_l * inner
+    wrong |= d_w * inner > d_l * table["rejected_sq"]
+    return float(np.median(table["cosine"][wrong])) if wrong.any() else float("nan")
 
 
 def _sentence(d: Diagnosis, run: Run) -> tuple[str, bool]:
@@ -195,8 +204,8 @@ def _sentence(d: Diagnosis, run: Run) -> tuple[str, bool]:
         return f"{went}, but {_dragged(d)}", False
     if d.now.total > FEW:
         return (
-            f"{went}: the gradients of the two answers are so alike that lifting the chosen one"
-            f" lifts the rejected one too in {d.now.rises:.0%} of measured {d.unit}.",
+            f"{went}: {_overlap(d)} that lifting the chosen one lifts the rejected one too in"
+            f" {d.now.rises:.0%} of measured {d.unit}.",
             False,
         )
     return (
@@ -232,6 +241,11 @@ def _why_falling(d: Diagnosis, run: Run) -> str:
 
 def _dragged(d: Diagnosis) -> str:
     return (
-        "the gradients of the two answers are so alike that pushing the rejected one down drags the"
-        f" chosen one along in {d.now.falls:.0%} of measured {d.unit}."
+        f"{_overlap(d)} that pushing the rejected one down drags the chosen one along in"
+        f" {d.now.falls:.0%} of measured {d.unit}."
     )
+
+
+def _overlap(d: Diagnosis) -> str:
+    how = "are so alike" if d.alike >= 0.5 else "overlap so far, beside how short one of them is,"
+    return f"the gradients of the two answers {how}"

@@ -54,6 +54,7 @@ class Run:
     batch_verdicts: list[str]
     layers: Mapping[str, Mapping[str, float]]  # products, summed over the measured steps
     heats: list[Heat]
+    evaluation: Mapping[str, Column]  # held-out pairs, the same each time; as `progress`
     notes: list[str] = field(default_factory=list)  # what is wrong or missing, for the reader
 
     @property
@@ -128,7 +129,7 @@ def _wrong(path: Path, what: str, hint: str) -> InvalidRequest:
 
 def _run(lines: Sequence[Mapping[str, Any]], torn: bool) -> Run:
     of = {kind: [line for line in lines if line["kind"] == kind]
-          for kind in ("run", "progress", "entanglement", "tokens")}  # fmt: skip
+          for kind in ("run", "progress", "entanglement", "tokens", "evaluation")}  # fmt: skip
     measured = of["entanglement"]
     pairs = [
         {"step": s["step"], "lr": s.get("lr"), **pair} for s in measured for pair in s["pairs"]
@@ -146,6 +147,7 @@ def _run(lines: Sequence[Mapping[str, Any]], torn: bool) -> Run:
         [str(b["verdict"]) for b in batch],
         _layers(measured),
         [_heat(line) for line in of["tokens"]],
+        _columns(of["evaluation"], PROGRESS),
         notes,
     )
 

@@ -13,6 +13,7 @@ from tenfold.align.report.svg import Axis, Chart, bars, heat, words
 from tenfold.align.run import PRODUCTS, Column, Heat, Run
 
 CURVE, CLOUD, WORDS = 300, 1200, 44  # most points of a curve, dots of a cloud, tokens of a map
+ROUGH = 40  # points from which a curve is smoothed
 MAPS = 4
 CSS = {verdict: str(verdict).replace(" ", "-") for verdict in Verdict}
 
@@ -53,6 +54,8 @@ def curves(run: Run) -> list[str]:
         found.append(_lines(steps, p, [f"{s}_gain" for s, _ in both], "gain, nats", about, both))
     about = "Summed log-probs of the answers, mean of the step's pairs. They differ with lengths."
     found.append(_lines(steps, p, [f"{s}_logp" for s, _ in both], "log-prob, nats", about, both))
+    if held_out := _held_out(run):
+        found.append(held_out)
     if np.isfinite(p["accuracy"]).any():
         about = "Share of the step's pairs in order: the chosen answer gained more, or is likelier."
         keys = [("neutral", "pairs in order")]
@@ -61,6 +64,22 @@ def curves(run: Run) -> list[str]:
         keys = [("neutral", "loss")]
         found.append(_lines(steps, p, ["loss"], "loss", "The loss of each step.", keys))
     return found
+
+
+def _held_out(run: Run) -> str | None:
+    t = run.evaluation
+    if len(t["step"]) < 2:
+        return None
+    kind = "gain" if np.isfinite(t["chosen_gain"]).all() else "logp"
+    names = [f"{side}_{kind}" for side in ("chosen", "rejected")]
+    went = [t[name][-1] - t[name][0] for name in names]
+    caption = (
+        f"Held-out pairs, the same each time: chosen {went[0]:+.1f} nats, rejected {went[1]:+.1f},"
+        f" {t['accuracy'][-1]:.0%} in order at the end."
+    )
+    label = "held-out gain, nats" if kind == "gain" else "held-out log-prob, nats"
+    keys = [("chosen", "chosen"), ("rejected", "rejected")]
+    return _lines(t["step"], t, names, label, caption, keys)
 
 
 def _lines(
@@ -80,8 +99,19 @@ def _lines(
     if "gain" in label:
         chart.level(0.0, "zero")
     for column, (css, _) in zip(thin, keys, strict=True):
-        chart.line(x, column, css)
+        if len(x) > ROUGH:  # single batches are noise: what they do together is drawn over them
+            chart.line(x, column, f"{css} raw")
+        chart.line(x, _smooth(column) if len(x) > ROUGH else column, css)
     return figure(chart.svg(), caption, keys)
+
+
+def _smooth(values: Column) -> Column:
+    """Means over a tenth of the curve; a gap stays one."""
+    known = np.isfinite(values)
+    window = np.ones(max(len(values) // 10, 1))
+    total = np.convolve(np.where(known, values, 0.0), window, "same")
+    counts = np.convolve(known.astype(float), window, "same")
+    return np.where(known, total / np.maximum(counts, 1.0), np.nan)
 
 
 def _steps(steps: Column) -> Axis:
@@ -221,7 +251,9 @@ def layers(run: Run) -> list[str]:
         return []
     blocks: dict[str, list[str]] = {}
     kinds: dict[str, list[str]] = {}
-    for name in run.layers:
+    numbers = [int(m[1]) for name in run.layers if (m := re.search(r"\.(\d+)\.", name))]
+    backwards = numbers != [] and numbers[0] > numbers[-1]  # as a backward pass comes by them
+    for name in reversed(list(run.layers)) if backwards else run.layers:
         parts = name.split(" x ")[0].split(".")  # what tied weights add is their first owner's
         number = next((p for p in parts if p.isdigit()), None)
         tail = [p for p in parts if p not in ("default", "base_layer", "base_model", "model")]

@@ -208,7 +208,8 @@ class Chart:
 
 def bars(rows: Sequence[tuple[str, float, float]], title: str) -> str:
     """Horizontal bars of values from -1 to 1: (name, value, weight 0 to 1 written behind it)."""
-    step, left, right = 22, 118, 64
+    step, right = 22, 64
+    left = 14 + 6.6 * min(max((len(name) for name, _, _ in rows), default=0), 26)
     span, height = WIDTH - left - right, step * len(rows) + 26
     low = min(0.0, *(value for _, value, _ in rows)) if rows else 0.0
     zero = left + span * (-low / (1 - low))
@@ -225,7 +226,7 @@ def bars(rows: Sequence[tuple[str, float, float]], title: str) -> str:
     for place, (name, value, weight) in enumerate(rows):
         y, end = place * step, at(min(max(value, low), 1.0))
         parts.append(
-            f'<text x="{left - 6}" y="{y + 15}" text-anchor="end">{escaped(name)}</text>'
+            f'<text x="{left - 6:.0f}" y="{y + 15}" text-anchor="end">{escaped(name)}</text>'
             f'<rect class="bar" x="{min(zero, end):.1f}" y="{y + 3}"'
             f' width="{abs(end - zero):.1f}" height="{step - 6}"/>'
             f'<text x="{max(end, zero) + 4:.1f}" y="{y + 15}">{value:.2f}</text>'
