@@ -67,19 +67,27 @@ def lines(run: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def figures(folder: Path) -> None:
-    """A row a run: what the held-out pairs' log-probs and the measured steps say."""
-    print("| training | chosen | rejected | likelier chosen | steps that lower chosen | cosine |")
-    print("|---|---|---|---|---|---|")
+    """A row a run: log-probs against the start, and what the measured steps say.
+
+    Of the pairs trained on it is the mean over the last epoch, each before its step.
+    """
+    print("| training | trained on: chosen | rejected | held out: chosen | rejected"
+          " | in order | steps that lower chosen |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
     for name, title in RUNS.items():
         if not (folder / name / "entanglement.jsonl").is_file():
             continue
-        first, *_, last = lines(folder / name, "evaluation")
+        run = next(iter(lines(folder / name, "run")))
+        progress = lines(folder / name, "progress")
+        last = progress[len(progress) // 2 :]
+        held = lines(folder / name, "evaluation")[-1]
         pairs = [p for s in lines(folder / name, "entanglement") for p in s["pairs"]]
         falls = sum(p["chosen_change"] < 0 for p in pairs) / len(pairs)
-        cosine = sorted(p["cosine"] for p in pairs)[len(pairs) // 2]
-        up, down = (last[f"{s}_logp"] - first[f"{s}_logp"] for s in ("chosen", "rejected"))
-        print(f"| {title} | {up:+.2f} | {down:+.2f} | {last['accuracy']:.3f} | {falls:.0%}"
-              f" | {cosine:.2f} |")  # fmt: skip
+        means = [sum(p[f"{s}_gain"] for p in last) / len(last) for s in ("chosen", "rejected")]
+        masked = any(fix.endswith("mask") for fix in run["fix"])  # logs of other log-probs
+        trained = "- | -" if masked else f"{means[0]:+.2f} | {means[1]:+.2f}"
+        print(f"| {title} | {trained} | {held['chosen_gain']:+.2f} | {held['rejected_gain']:+.2f}"
+              f" | {held['accuracy']:.2f} | {falls:.0%} |")  # fmt: skip
 
 
 def pictures(folder: Path, out: Path) -> None:

@@ -31,10 +31,10 @@ from tenfold.models.folders import locate
 from tenfold.search.llm import AsyncLLM
 
 LOSS, RATE, EPOCHS, HELD = "dpo", 1e-4, 2, 20
-FIX: Mapping[str, Mapping[str, Any]] = {"normalised": {}}
+FIX: Mapping[str, Mapping[str, Any]] = {"auto_lambda": {"every": 1}}
 FIXES: tuple[Mapping[str, Mapping[str, Any]], ...] = (
     FIX,
-    {"auto_lambda": {"every": 1}},
+    {"normalised": {}},
     {"shared_mask": {}},
     {"learned_mask": {}},
     {"shared_mask": {}, "normalised": {}},
@@ -178,7 +178,7 @@ def _real(report: Report) -> dict[str, Any]:
         ground = Ground(pairs[12:], pairs[:12])
         found[name] = {"before": ground.start} | {
             " + ".join(fix) or "none": ground.course(LOSS, fix, rate=RATE, epochs=EPOCHS).row()
-            for fix in ({}, FIX, {"shared_mask": {}})
+            for fix in ({}, *FIXES[:3])
         }
     return found
 
