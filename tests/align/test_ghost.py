@@ -141,3 +141,14 @@ def test_modules_that_cannot_be_taken_apart_are_refused_by_name():
         ghost._model(torch.ones(6, 4))
     with pytest.raises(TenfoldError, match="nothing was measured"):
         GhostProducts(llama(), 1).stats(torch.ones(1), torch.ones(1))
+
+
+def test_an_embedding_that_scales_what_it_gives_is_refused_and_not_mismeasured():
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        vocab_size=97, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    with pytest.raises(InvalidRequest, match=r"embed_tokens .* in its own way"):
+        GhostProducts(Gemma3ForCausalLM(config), 2)

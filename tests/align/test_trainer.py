@@ -358,8 +358,11 @@ def test_every_loss_trains(name: str, tmp_path: Path) -> None:
     assert (run["loss"], run["reference"]) == (name, make_loss(name).referenced)
 
 
-def test_realised_changes_are_those_of_the_step(tmp_path: Path) -> None:
-    changes = {"lora": None, "optimizer": "sgd", "learning_rate": 1e-4, "warmup": 0, "clip": 0}
+@pytest.mark.parametrize(("clip", "rate"), [(0, 1e-4), (0.5, 2e-3)])
+def test_realised_changes_are_those_of_the_step_clipped_or_not(
+    tmp_path: Path, clip: float, rate: float
+) -> None:
+    changes = {"lora": None, "optimizer": "sgd", "learning_rate": rate, "warmup": 0, "clip": clip}
     train(tmp_path, monitor={"every": 1, "realised": True}, batch=1, accumulation=1, **changes)
     for step in lines(tmp_path / "run", "entanglement"):
         (pair,) = step["pairs"]

@@ -26,7 +26,7 @@ class Verdict(StrEnum):
     BOTH_UP = "both up"
     BOTH_DOWN = "both down"
     ADVERSE = "adverse"  # chosen down, rejected up: no loss whose d_w equals d_l can do it
-    INACTIVE = "inactive"  # the loss does not move this pair
+    INACTIVE = "inactive"  # the loss leaves an answer out: what the step does to it is not known
 
 
 @dataclass(frozen=True, slots=True)

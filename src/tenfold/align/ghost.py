@@ -21,6 +21,7 @@ from tenfold.errors import InvalidRequest, TenfoldError
 _ahead: GhostProducts | None = None  # whose own backward pass is running
 Only = Callable[[str], bool]
 OTHER = "take the split back end, or freeze it"
+PLAIN = (nn.Linear, nn.Embedding)  # derived classes may scale what they give (Gemma's embedding)
 
 
 class GhostProducts:
@@ -244,6 +245,11 @@ def _trainable(
             )
         if getattr(module, "scale_grad_by_freq", False) or getattr(module, "max_norm", None):
             raise InvalidRequest(f"{name} scales its own gradient", hint=OTHER)
+        if any(isinstance(module, k) and type(module).forward is not k.forward for k in PLAIN):
+            raise InvalidRequest(
+                f"{name} is a {type(module).__name__}, which computes in its own way",
+                hint=f"its gradient cannot be taken apart: {OTHER}",
+            )
         yield name, module, trained
 
 

@@ -106,7 +106,8 @@ class EntanglementMonitor:
 
         `after` is called on measured steps and gives the log-probs now, (chosen, rejected), of all
         pairs since the last call in their order: with it the log has realised changes. `scale` is
-        what a gradient scaler multiplied the loss by. Raises InvalidRequest without a watched pass.
+        what a gradient scaler multiplied the loss by, or clipping divided the step by. Raises
+        InvalidRequest without a watched pass.
         """
         if not self._micro:
             raise InvalidRequest(

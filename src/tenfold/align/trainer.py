@@ -308,7 +308,8 @@ class PreferenceTrainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._done = step + 1
-        self.monitor.stepped(lr=lr, after=self._after(batches))
+        cut = max(1.0, float(norm) / config.clip) if config.clip else 1.0
+        self.monitor.stepped(lr=lr, after=self._after(batches), scale=cut)
         self.fixes.stepped()
         self._flush()
         if self._done in (1, self.total):
