@@ -141,8 +141,46 @@ def test_the_split_back_end_mends_a_single_pair_alike():
         fixed_step(model, batch, Fixes(model, {"normalised": {}}, backend=backend), "cpo")
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-5)
-    with pytest.raises(InvalidRequest, match="batch of 2"):
+    with pytest.raises(InvalidRequest, match="2 pairs of a batch"):
         fixed_step(model, cut_short(2), Fixes(model, {"normalised": {}}, backend="split"), "dpo")
+
+
+@pytest.mark.parametrize("fix", [{}, {"normalised": {}}, {"auto_lambda": {}}])
+@pytest.mark.parametrize("name", ["dpo", "ipo", "cpo"])
+def test_the_learnt_mask_has_one_gradient_whatever_back_end_measures(name, fix):
+    """Through policy and reference, scaled by the trainer, in every parameter of the mask."""
+    loss, grads = make_loss(name), {}
+    for backend in (None, "ghost", "split"):
+        model, batch = llama().double(), cut_short()
+        ahead = "split" if backend == "split" else "ghost"
+        fixes = Fixes(model, {"learned_mask": {}, **fix}, backend=ahead)
+        monitor = EntanglementMonitor(model, every=1, backend=backend or "ghost")
+        with monitor.watch(pairs=1) as step, fixes.watch(1) as inside:
+            pairs = pairs_of(model, batch, inside, loss)
+            mended = inside.loss(loss, pairs)
+            watched = step.loss(mended, pairs)
+            value = watched if backend else mended(pairs).mean()
+            (8 * (value + inside.penalty())).backward()
+        trained = [*fixes.parameters(), *model.parameters()]
+        grads[backend] = [p.grad.flatten().double() for p in trained]
+    for backend in ("ghost", "split"):
+        for plain, found in zip(grads[None], grads[backend], strict=True):
+            torch.testing.assert_close(found, plain, rtol=2e-3, atol=1e-6)
+
+
+def test_what_is_trained_beside_the_model_is_differentiated_by_the_split_back_end():
+    model, batch, loss = llama(), Batch(), make_loss("cpo")
+    grads = []
+    for backend in ("ghost", "split"):
+        weight = torch.ones(6, requires_grad=True)
+        monitor = EntanglementMonitor(model, every=1, backend=backend)
+        for _ in range(2):  # accumulated
+            with monitor.watch(pairs=3) as step:
+                summed, counts = batch.logps(model)
+                (step.loss(loss, PairLogps(*(summed * weight).chunk(2), *counts.chunk(2))) / 2
+                 ).backward()  # fmt: skip
+        grads.append(weight.grad)
+    torch.testing.assert_close(*grads)
 
 
 def test_accumulated_micro_batches_are_the_batch():

@@ -125,9 +125,15 @@ class SplitStep:
         self._weights = [0.0, 0.0]  # sums of share x d_w and share x d_l
 
     def apart(self, value: Tensor, pairs: PairLogps, weights: tuple[Tensor, Tensor]) -> Tensor:
-        """`value`, the mean loss, whose backward pass differentiates the two answers apart."""
+        """`value`, the mean loss, whose backward pass differentiates the two answers apart.
+
+        `value` carries its graph: what is trained beside the model, a token mask, is differentiated
+        through the loss itself.
+        """
+        own = {id(p) for p in self._parameters}
+        beside = [leaf for leaf in _leaves(value) if id(leaf) not in own]
         loss: Tensor = _Apart.apply(  # type: ignore[no-untyped-call]
-            value.detach(), (self, pairs, weights), *self._parameters
+            value.detach(), (self, pairs, weights, value, beside), *self._parameters, *beside
         )
         return loss
 
@@ -175,21 +181,38 @@ class SplitStep:
 
 
 class _Apart(torch.autograd.Function):
-    """A loss whose backward pass is two, with the parameters as its inputs."""
+    """A loss whose backward pass is two, with the leaves of its graph as its inputs."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, job: tuple[Any, ...], *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, job: tuple[Any, ...], *leaves: Tensor) -> Tensor:
         ctx.job = job
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        step, pairs, (d_w, d_l) = ctx.job
+        step, pairs, (d_w, d_l), value, beside = ctx.job
         ctx.job = None
+        # first, while both graphs are whole; nothing of the model is walked for it
+        others = torch.autograd.grad(value, beside, grad, retain_graph=True) if beside else ()
         share = float(grad) / len(d_w)
         both = halves(pairs.chosen, pairs.rejected, (d_w, d_l), step._parameters, share=share)
         step._add(both, (share * float(d_w.sum()), share * float(d_l.sum())))
-        return (None, None, *(-d for d in both.difference()))
+        return (None, None, *(-d for d in both.difference()), *others)
+
+
+def _leaves(value: Tensor) -> list[Tensor]:
+    """What a backward pass from here would give gradients to."""
+    found, seen, left = [], set(), [value.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            found.append(leaf)
+        left.extend(follower for follower, _ in node.next_functions)
+    return found
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
