@@ -138,7 +138,7 @@ def card(name: str, words: Mapping[str, str], found: Mapping[str, Any]) -> str:
         f"On {settings['rm_questions']} held-out questions (dialogues, values of large pools and "
         "templates that no training saw), in `held_out.jsonl.gz` beside concierge-rm.",
         "",
-        table([["figure", "value", "bound"], *bounds]),
+        table([["figure", "value", words.get("bound", "bound")], *bounds]),
         "",
         "Share of pairs in which the better answer scores higher, by what is wrong with the worse "
         "one:",
@@ -147,9 +147,9 @@ def card(name: str, words: Mapping[str, str], found: Mapping[str, Any]) -> str:
         "",
         words["kinds"],
         "",
-        "Within-prompt correlation of the score of the first tokens of a sample with its own final "
-        f"score, and with the verifier's final score ({settings['rm_prompts_in_parts']} long "
-        "prompts, up to 8 samples at temperature 0.7):",
+        "Within-prompt correlation of the score of a sample's first tokens (a share of its own "
+        "length) with its own final score, and with the verifier's final score "
+        f"({settings['rm_prompts_in_parts']} long prompts, up to 8 samples at temperature 0.7):",
         "",
         table([["first", "own final score", "verifier's final score"], *parts]),
         "",

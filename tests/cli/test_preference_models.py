@@ -28,6 +28,7 @@ def scored(*scores: float) -> Scored:
     question = read_held_out(shipped("concierge")).questions[0]
     kinds = ("reference", "sample", "sample", "sample", "wrong_record", "wrong_slot")
     pairs = (("sample", 0, 1), ("sample", 0, 2), ("wrong_record", 0, 4), ("wrong_slot", 0, 5))
+    pairs = (*pairs, ("partial", 0, 4))  # counted apart
     held = Held(question, kinds, tuple(Answer(k) for k in kinds), (1, 0, 0.5, 1, 0, 0), pairs)
     partial = dict.fromkeys((0.1, 0.25, 0.5, 0.75), (0.0, 1.0, 2.0))
     return Scored(held, scores, partial)
@@ -35,7 +36,12 @@ def scored(*scores: float) -> Scored:
 
 def test_kinds_weigh_the_same_and_a_tie_is_wrong() -> None:
     figures, settings = figures_of([scored(1, 0, 1, 2, 0, 3)], {})
-    assert settings["rm_accuracy_by_kind"] == {"sample": 0.5, "wrong_record": 1, "wrong_slot": 0}
+    assert settings["rm_accuracy_by_kind"] == {
+        "partial": 1,
+        "sample": 0.5,
+        "wrong_record": 1,
+        "wrong_slot": 0,
+    }
     assert figures["rm_pairwise_accuracy"] == pytest.approx(0.5)
     assert figures["rm_wrong_slot_accuracy"] == 0  # the worse of the two kinds
     assert figures["rm_partial_final_corr_25"] == pytest.approx(1.0)

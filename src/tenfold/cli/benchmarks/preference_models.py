@@ -27,6 +27,7 @@ from tenfold.rewards.classifier import ClassifierReward
 FILE = "held_out.jsonl.gz"
 SHARES = (0.1, 0.25, 0.5, 0.75)
 WRONG_SLOT = ("wrong_record", "wrong_slot")  # another record's value, another slot's value
+PARTIAL = "partial"  # the kind of pairs of answers that are cut
 LONG = ("long_seen", "long_unseen")
 PROMPTS = 64  # whose samples are scored in parts
 BOUNDS = {
@@ -160,7 +161,9 @@ def figures_of(
     """Figures by key, and settings with what else was seen."""
     pairs = accuracies(scored)
     by_kind = {kind: measures.ratio(*counts) for kind, counts in pairs.items()}
-    figures = {"rm_pairwise_accuracy": statistics.fmean(by_kind.values())}
+    # Partial answers repeat the kinds of wrong values: they would count these twice.
+    whole_kinds = [share for kind, share in by_kind.items() if kind != PARTIAL]
+    figures = {"rm_pairwise_accuracy": statistics.fmean(whole_kinds)}
     # The lower of the two kinds: neither may hide behind the other.
     wrong = [by_kind[kind] for kind in WRONG_SLOT if kind in by_kind]
     if wrong:
