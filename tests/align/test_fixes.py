@@ -290,6 +290,38 @@ def test_a_reweighted_loss_is_a_loss_with_these_weights(name):
     assert (mended.name, mended.referenced) == (loss.name, loss.referenced)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_reweighted_with_its_own_weights_a_loss_teaches_a_mask_the_same(name):
+    loss, drawn = make_loss(name), torch.Generator().manual_seed(3)
+    tokens = -torch.rand(4, 5, generator=drawn, dtype=torch.float64)
+    off = 0.1 * torch.randn(4, 5, generator=drawn, dtype=torch.float64)
+    mu = torch.rand(4, 5, generator=drawn, dtype=torch.float64).requires_grad_()
+    summed, ref = (tokens * mu).sum(1), ((tokens + off) * mu).sum(1)
+    count = torch.full((2,), 5.0, dtype=torch.float64)
+    refs = ref.chunk(2) if loss.referenced else ()
+    pairs = PairLogps(*summed.chunk(2), count, count, *refs)
+    mended = Reweighted(loss, autograd_weights(loss, pairs))
+    found, plain = (
+        torch.autograd.grad(x(pairs).sum(), mu, retain_graph=True) for x in (mended, loss)
+    )
+    torch.testing.assert_close(found, plain)
+
+
+@pytest.mark.parametrize("fix", [{}, {"normalised": {}}])
+def test_a_policy_that_is_its_reference_teaches_the_mask_nothing(fix):
+    model, batch, loss = gpt2().double(), cut_short(), make_loss("dpo")
+    fixes = Fixes(model, {"learned_mask": {"l1": 0.0}, **fix})
+    with fixes.watch(1) as inside:
+        found = tokens(model, batch)
+        own, ref = (inside.logps(t, batch.answer).chunk(2) for t in (found, found.detach()))
+        count = batch.answer[:, 1:].sum(1).to(found).chunk(2)
+        pairs = PairLogps(*own, *count, *ref)
+        inside.loss(loss, pairs)(pairs).mean().backward()
+    for p in fixes.parameters():
+        torch.testing.assert_close(p.grad, torch.zeros_like(p), rtol=0, atol=1e-6)
+    assert length(model) > 0
+
+
 def test_the_monitor_records_the_mended_step():
     model, batch, loss = gpt2().double(), cut_short(), make_loss("dpo")
     monitor, fixes = EntanglementMonitor(model, every=1), Fixes(model, {"normalised": {}})

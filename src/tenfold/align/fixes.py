@@ -41,7 +41,8 @@ ALIKE = 1e-5  # squared distance of two unit gradients that count as one
 class Reweighted:
     """A loss with other gradient weights: its value, but a pair moves by `a_w g_w - a_l g_l`.
 
-    `weights` are of one batch, [pairs] each.
+    `weights` are of one batch, [pairs] each. Where the loss compares with a reference it is gains
+    that move, so that a learnt mask, which weighs both, learns from both.
     """
 
     def __init__(self, base: Loss, weights: Weights) -> None:
@@ -50,7 +51,8 @@ class Reweighted:
 
     def __call__(self, pairs: PairLogps) -> Tensor:
         a_w, a_l = self.weights(pairs)
-        moves = a_l * pairs.rejected - a_w * pairs.chosen
+        chosen, rejected = pairs.gains() if self.referenced else (pairs.chosen, pairs.rejected)
+        moves = a_l * rejected - a_w * chosen
         return self.base(pairs).detach() + moves - moves.detach()
 
     def weights(self, pairs: PairLogps) -> Weights:
