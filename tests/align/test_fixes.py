@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,6 +277,45 @@ def test_lambda_rises_at_once_falls_slowly_and_never_passes_its_cap():
     other = AutoLambda()
     other.load(auto.state())
     assert (other.value, other.due) == (2.0, False)
+
+
+ALONE = """
+import sys, torch, torch.distributed as dist
+from tenfold.align.entanglement import PairStats
+from tenfold.align.fixes import AutoLambda
+from tenfold.align.losses import PairLogps, make_loss
+rank, meeting = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+loss, auto, pairs = make_loss("slic"), AutoLambda(every=1), 1 + rank
+for inner in ((1.8, 1.2), (1.0, 1.5)):
+    one = torch.ones(pairs)
+    values = (inner[rank], 1.0, 100.0, 1.0, 1.0)
+    stats = PairStats(*(torch.full((pairs,), v).double() for v in values))
+    auto.update(loss, PairLogps(-5 * one, -5 * one, one, one), stats)
+    auto.stepped()
+    print(f"{auto.value:.4f}")
+dist.destroy_process_group()
+"""
+
+
+def test_all_processes_have_the_lambda_of_the_neediest_pair(tmp_path):
+    about = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE, str(rank), str(tmp_path / "meeting")],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=about,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        told = [one.communicate(timeout=100)[0].split() for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    assert told == [["0.8000", "0.7700"]] * 2  # the first one's need, then 0.9 x 0.8 + 0.1 x 0.5
 
 
 @pytest.mark.parametrize("name", NAMES)

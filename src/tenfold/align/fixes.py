@@ -26,6 +26,7 @@ from tenfold.align.ghost import GhostProducts
 from tenfold.align.losses import Loss, PairLogps, Weights, autograd_weights
 from tenfold.align.masks import KINDS, LearntMask, distinct
 from tenfold.align.split import halves
+from tenfold.align.tally import gathered
 from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 
 _NORMALISED, _SHARED, _LEARNT, _AUTO = "normalised", "shared_mask", "learned_mask", "auto_lambda"
@@ -112,7 +113,9 @@ class AutoLambda:
 
     `every` steps it is computed anew: it rises at once to what is needed and falls slowly, keeping
     `keep` of what it was. It never adds more to d_w than `cap` times |d_l|: past that a pair is
-    left to fall (`capped` counts such pairs). `value` is the lambda now.
+    left to fall (`capped` counts such pairs). `value` is the lambda now. In data parallel training
+    it is what the neediest pair of all processes needs: each takes in as many batches as the others
+    (`capped` is of its own pairs).
     """
 
     def __init__(self, *, every: int = 10, cap: float = 10.0, keep: float = 0.9) -> None:
@@ -148,8 +151,9 @@ class AutoLambda:
             each = torch.where(d_l > 0, fallen / d_l.clamp_min(1e-30), 0.0)
         else:
             each = 1 / (own - d_w)
-        needed = float((torch.minimum(least, most).clamp_min(0) * each).max())
-        self._needed = max(self._needed, needed)  # over the micro-batches of a step
+        needed = (torch.minimum(least, most).clamp_min(0) * each).max()
+        needed = gathered(needed.view(1, 1)).max()  # of all processes
+        self._needed = max(self._needed, float(needed))  # over the micro-batches of a step
         fallen_to = self.keep * self._before + (1 - self.keep) * self._needed
         self.value = max(self._needed, fallen_to)
         return self.value
