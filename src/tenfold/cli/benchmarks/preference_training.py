@@ -132,7 +132,8 @@ def products(model: nn.Module, pairs: Sequence[EncodedPair]) -> PairStats:
 def signs(pairs: Sequence[EncodedPair], loss: str, change: float = 0.02) -> tuple[int, int]:
     """(as predicted, all) signs of log-probs' changes, by a step of SGD on each pair alone.
 
-    The step is such that the larger predicted change is `change` nats.
+    The step is such that the larger predicted change is `change` nats. The reference has the chosen
+    answer 10 times as far above the policy: what may not fall below it (DPOP) has already.
     """
     model, made = load(), make_loss(loss)
     right = 0
@@ -143,7 +144,8 @@ def signs(pairs: Sequence[EncodedPair], loss: str, change: float = 0.02) -> tupl
             stats = ghost.ahead(*before.chunk(2))
             chosen, rejected = before.chunk(2)
             counts = batch.answer[:, 1:].sum(1).float().chunk(2)
-            at = (chosen.detach(), rejected.detach()) if made.referenced else ()
+            fallen = 10 * change
+            at = (chosen.detach() + fallen, rejected.detach()) if made.referenced else ()
             logps = PairLogps(chosen, rejected, *counts, *at)
             model.zero_grad()
             made(logps).sum().backward()  # type: ignore[no-untyped-call]
