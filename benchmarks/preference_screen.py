@@ -107,12 +107,20 @@ def main() -> None:
         cosines, ratios = zip(*truth, strict=True)
         low, mid, high = np.quantile(cosines, [0.05, 0.5, 0.95])
         print(f"\n{name}: {len(ranked)} pairs, exact cosine {mid:.2f} ({low:.2f} to {high:.2f})")
-        print("| score | rank correlation with the cosine | with the ratio needed |")
-        print("|---|---|---|")
+        print("| score | rank correlation with the cosine | with the ratio needed | top tenth |")
+        print("|---|---|---|---|")
+        tenth = len(ranked) // 10
+        worst = set(np.argsort(cosines)[-tenth:])
         for score, of in SCORES.items():
             values = [float(of(s)) for s in ranked]
             to = spearman(values, list(cosines)), spearman(values, list(ratios))
-            print(f"| {score} | {to[0]:+.2f} | {to[1]:+.2f} |")
+            top = len(worst & set(np.argsort(values)[-tenth:]))
+            print(f"| {score} | {to[0]:+.2f} | {to[1]:+.2f} | {top} of {tenth} |")
+        falls, said = (np.asarray(x) > 1 for x in (ratios, [s.ratio_needed for s in ranked]))
+        print(
+            f"chosen answers that DPO pushes down: {falls.sum()}; named by the readout:"
+            f" {said.sum()}, rightly: {(falls & said).sum()}"
+        )
 
 
 if __name__ == "__main__":
