@@ -38,10 +38,10 @@ def test_what_would_be_enough_is_the_inner_product_over_the_square(tmp_path: Pat
     assert found["normalised"].effect == pytest.approx(1.0)
     assert found["normalised"].figure == pytest.approx(0.9)
     assert found["penalty"].value == pytest.approx(0.35)
-    assert found["penalty"].setting == "loss: {name: dpop, penalty: 0.35}"
+    assert found["penalty"].setting == "loss: {name: dpop, beta: 0.1, penalty: 0.35}"
     assert found["nll"].value == pytest.approx(0.35 * 0.05 * 40)
     assert found["nll"].figure == pytest.approx(1.35)
-    assert found["nll"].setting == "loss: {name: dpo, nll: 0.7}"
+    assert found["nll"].setting == "loss: {name: dpo, beta: 0.1, nll: 0.7}"
     assert found["nll"].effect == found["penalty"].effect
 
 

@@ -106,13 +106,19 @@ def _nll(run: Run, table: Mapping[str, Column], now: Trouble) -> Iterator[Advice
         f" it is {least:.3g}{' a token' if per_token else ''}, the loss has {have:.3g}. Chosen"
         f" answers that fall: {now.falls:.0%} → {then.falls:.0%}; rejected ones that rise:"
         f" {now.rises:.0%} → {then.rises:.0%}.",
-        f"loss: {{name: {run.loss}, nll: {least:.3g}}}"
+        f"loss: {{name: {run.loss}, {_own_beta(run)}nll: {least:.3g}}}"
         if run.loss in _LEARNT
         else "fix: [auto_lambda]",
         ratio,
         now.total - then.total,
         least,
     )
+
+
+def _own_beta(run: Run) -> str:
+    """The run's own beta, so that a changed loss does not fall back to its paper's."""
+    beta = run.parameters.get("beta")
+    return "" if beta is None else f"beta: {float(beta):g}, "
 
 
 def _penalty(run: Run, table: Mapping[str, Column], now: Trouble) -> Iterator[Advice]:
@@ -138,7 +144,7 @@ def _penalty(run: Run, table: Mapping[str, Column], now: Trouble) -> Iterator[Ad
         f" lambda = {least:.3g} keeps those chosen answers from falling below the reference.{also}"
         f" There, chosen answers that fall: {now.falls:.0%} → {then.falls:.0%}; rejected ones that"
         f" rise: {now.rises:.0%} → {then.rises:.0%}.",
-        f"loss: {{name: dpop, penalty: {least:.3g}}}",
+        f"loss: {{name: dpop, {_own_beta(run)}penalty: {least:.3g}}}",
         1 + least,
         now.total - then.total,
         least,
