@@ -418,8 +418,10 @@ def test_a_head_that_caps_its_scores_is_refused(tmp_path):
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
+        tie_word_embeddings=False,
     )
     model = Gemma2ForCausalLM(config)
+    model.get_input_embeddings().requires_grad_(False)  # it scales: refused for that otherwise
     model.get_output_embeddings().weight.data.mul_(40)
     with pytest.raises(InvalidRequest, match="caps its scores"):
         trl_.dpo(Entangled, model, tmp_path).train()
