@@ -169,9 +169,6 @@ class _Broken:
     def __call__(self, pairs):
         return torch.where(torch.arange(len(pairs.chosen)) == 1, math.nan, 1.0) * pairs.chosen
 
-    def weights(self, pairs):
-        raise NotImplementedError
-
 
 def test_a_loss_that_is_no_number_is_refused_with_the_row_and_nothing_stays_behind():
     model, batch = llama(), Batch()

@@ -56,7 +56,6 @@ def test_what_is_written_is_read_back(made: QuantizedModel, folder: Path) -> Non
 
 
 def test_compressed_tensors_decompresses_to_our_numbers(made: QuantizedModel, folder: Path) -> None:
-    pytest.importorskip("compressed_tensors")
     from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
     from compressed_tensors.quantization import QuantizationConfig
 
@@ -74,8 +73,8 @@ def test_compressed_tensors_decompresses_to_our_numbers(made: QuantizedModel, fo
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_transformers_gives_the_logits_of_our_weights(family: str, tmp_path: Path) -> None:
-    pytest.importorskip("compressed_tensors")
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     spec = spec_of(family, hidden_size=128, intermediate_size=128)
     config = QuantConfig(Scheme.parse("w4a16"), 32, "nearest", scale_dtype=torch.float16)
     made = quantize(spec, weights_of(spec), text_for(spec), config)

@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tenfold.align.overlap import common_rows, ends
 from tenfold.errors import InvalidRequest, TenfoldError, UnknownName
 
 KINDS = ("subsequence", "ends", "prefix", "suffix")
@@ -48,10 +49,7 @@ def own_tokens(
     chosen: Sequence[Hashable], rejected: Sequence[Hashable], kind: str = "subsequence"
 ) -> tuple[list[int], list[int]]:
     """Places of the tokens that an answer has for itself, in each of two that differ."""
-    shorter = min(len(chosen), len(rejected))
-    start = next((i for i in range(shorter) if chosen[i] != rejected[i]), shorter)
-    left = shorter - start
-    end = next((i for i in range(left) if chosen[-1 - i] != rejected[-1 - i]), left)
+    start, end = ends(chosen, rejected)
     first = start if kind != "suffix" else 0
     last = end if kind != "prefix" else 0
     shared: tuple[set[int], set[int]] = (set(), set())
@@ -69,18 +67,8 @@ def own_tokens(
 
 
 def _common(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:
-    """Places of a longest common subsequence, from the end.
-
-    Bit i - 1 of `rows[j]` is 0 where the length grows from a[:i - 1] to a[:i] beside b[:j].
-    """
-    places: dict[Hashable, int] = {}
-    for i, token in enumerate(a):
-        places[token] = places.get(token, 0) | 1 << i
-    every = (1 << len(a)) - 1
-    rows = [every]
-    for token in b:
-        met = rows[-1] & places.get(token, 0)
-        rows.append(((rows[-1] + met) | (rows[-1] - met)) & every)
+    """Places of a longest common subsequence, from the end."""
+    rows = list(common_rows(a, b))
     found, i, j = [], len(a), len(b)
     while i and j:
         if rows[j] >> (i - 1) & 1:

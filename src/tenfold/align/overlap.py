@@ -6,7 +6,7 @@ tokens: the longest common subsequence after Hyyrö (2004), the edit distance af
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -43,10 +43,7 @@ class Overlap:
 
 def overlap(chosen: Sequence[Hashable], rejected: Sequence[Hashable]) -> Overlap:
     """Compares two answers' tokens."""
-    shorter = min(len(chosen), len(rejected))
-    prefix = next((i for i in range(shorter) if chosen[i] != rejected[i]), shorter)
-    left = shorter - prefix
-    suffix = next((i for i in range(left) if chosen[-1 - i] != rejected[-1 - i]), left)
+    prefix, suffix = ends(chosen, rejected)
     a, b = (side[prefix : len(side) - suffix] for side in (chosen, rejected))
     alike = prefix + suffix
     return Overlap(
@@ -54,14 +51,32 @@ def overlap(chosen: Sequence[Hashable], rejected: Sequence[Hashable]) -> Overlap
     )
 
 
+def ends(a: Sequence[Hashable], b: Sequence[Hashable]) -> tuple[int, int]:
+    """Tokens of the common prefix, and of the common suffix after it."""
+    shorter = min(len(a), len(b))
+    prefix = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    left = shorter - prefix
+    return prefix, next((i for i in range(left) if a[-1 - i] != b[-1 - i]), left)
+
+
 def common_tokens(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     """Length of the longest common subsequence."""
+    *_, last = common_rows(a, b)
+    return len(a) - last.bit_count()
+
+
+def common_rows(a: Sequence[Hashable], b: Sequence[Hashable]) -> Iterator[int]:
+    """Row j of the longest common subsequence's table, j = 0 to |b|, as bits.
+
+    Bit i - 1 is 0 where the length grows from a[:i - 1] to a[:i] beside b[:j].
+    """
     places, every = _places(a), (1 << len(a)) - 1
-    row = every  # a 0 bit where the length grows
+    row = every
+    yield row
     for token in b:
         met = row & places.get(token, 0)
         row = ((row + met) | (row - met)) & every
-    return len(a) - row.bit_count()
+        yield row
 
 
 def edits(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:

@@ -50,28 +50,6 @@ class Halves:
         """u - v: where gradient descent on the loss goes."""
         return [a - b for a, b in zip(self.chosen, self.rejected, strict=True)]
 
-    def normalised(self) -> list[Tensor]:
-        """u / |u| - v / |v|, scaled to the length of u - v: neither answer can drag the other.
-
-        Pairwise normalised gradient (2410.13828, section 5). The chosen log-prob cannot fall and
-        the rejected one cannot rise, to first order, whatever their cosine; for a batch of one the
-        statement is about the pair.
-        """
-        inner, chosen, rejected = (float(p) for p in self._norms())
-        if chosen == 0 or rejected == 0:
-            return self.difference()
-        away = max(2 - 2 * inner / (chosen * rejected), 0.0) ** 0.5  # |u/|u| - v/|v||
-        length = max(chosen**2 - 2 * inner + rejected**2, 0.0) ** 0.5  # |u - v|
-        scale = length / away if away > 0 else 0.0
-        return [
-            scale * (a / chosen - b / rejected)
-            for a, b in zip(self.chosen, self.rejected, strict=True)
-        ]
-
-    def _norms(self) -> tuple[Tensor, Tensor, Tensor]:
-        stats = self.stats()
-        return stats.inner[0], stats.chosen_sq[0].sqrt(), stats.rejected_sq[0].sqrt()
-
 
 def halves(
     chosen: Tensor,
@@ -103,15 +81,6 @@ def halves(
             ]
         )
     return Halves(*found)
-
-
-def descend(parameters: Sequence[Tensor], direction: Sequence[Tensor]) -> None:
-    """Adds to `.grad` what makes an optimizer go in a direction; gradients accumulate as ever."""
-    for parameter, step in zip(parameters, direction, strict=True):
-        if parameter.grad is None:
-            parameter.grad = -step
-        else:
-            parameter.grad.sub_(step)
 
 
 class SplitStep:

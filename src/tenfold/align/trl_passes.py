@@ -7,6 +7,7 @@ are covered as they are.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -34,7 +35,7 @@ def undropped(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-class Passes:
+class Passes(ABC):
     """One micro-batch: forward passes inside `watching`, then `differentiate`, then `tell`."""
 
     def __init__(self, trainer: Any, inputs: Mapping[str, Any], rows: Sequence[int] | None) -> None:
@@ -44,9 +45,9 @@ class Passes:
         self._value: Tensor | None = None
 
     @property
+    @abstractmethod
     def pairs(self) -> int:
         """In this micro-batch."""
-        raise NotImplementedError
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -72,9 +73,9 @@ class Passes:
         with torch.no_grad(), undropped(self.trainer.model):
             return self._again(self.trainer._prepare_inputs(dict(self.inputs)))
 
+    @abstractmethod
     def pair(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, attention and answer of one pair, [2, tokens] each."""
-        raise NotImplementedError
 
     def _scaled(self, grad: Tensor) -> None:
         self.scale = float(grad)
@@ -91,17 +92,21 @@ class Passes:
                 )
         return logps
 
+    @abstractmethod
     def _weigh(self, loss: Tensor) -> None:
-        raise NotImplementedError
+        """Differentiates TRL's loss with respect to its log-probs; on steps that are due."""
 
+    @abstractmethod
     def _weights(self) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        """d_w and d_l, [pairs] each; after `_weigh`."""
 
+    @abstractmethod
     def _logps(self) -> PairLogps:
-        raise NotImplementedError
+        """Summed log-probs and lengths of the answers, as they were before the step."""
 
+    @abstractmethod
     def _again(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        """Summed log-probs by one more forward pass, [pairs] each."""
 
 
 class DPOPasses(Passes):
