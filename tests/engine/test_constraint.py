@@ -11,8 +11,6 @@ from tenfold.engine.sampler import SampleRow, SamplingFailed, sample
 from tenfold.errors import EngineError, InvalidRequest
 from tenfold.types import Constraint, SamplingParams
 
-torch.set_num_threads(1)
-
 BOS, EOS = 0, 1
 SCHEMA = {
     "type": "object",

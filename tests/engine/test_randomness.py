@@ -4,8 +4,6 @@ import torch
 
 from tenfold.engine.randomness import draw, philox4x32, uniform, uniforms
 
-torch.set_num_threads(1)
-
 
 @pytest.mark.parametrize(
     ("counter", "key", "expected"),

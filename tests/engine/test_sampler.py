@@ -16,8 +16,6 @@ from tenfold.engine.randomness import uniform
 from tenfold.engine.sampler import SampleRow, SamplingFailed, sample
 from tenfold.types import SamplingParams
 
-torch.set_num_threads(1)
-
 
 def row(params=None, seed=1, candidate=0, position=0, prompt=(), output=(), forbid=(), state=None):
     return SampleRow(

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import httpx
 import pytest
-import torch
 
 from tenfold.engine.async_engine import AsyncEngine
 from tenfold.engine.settings import EngineSettings
@@ -20,14 +19,6 @@ from tenfold.server.run import build_server
 from tenfold.server.settings import ServerSettings
 
 from .models import TOOL_TEMPLATE, Script, ScriptedEngine, tiny_model
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
