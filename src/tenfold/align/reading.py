@@ -38,20 +38,25 @@ class Reader:
         batch = batch.since(start) if keep else batch
         return token_logps(out.logits, batch.ids), batch
 
+    def split(self, pairs: Sequence[EncodedPair]) -> list[list[int]]:
+        """Places of all pairs in batches, like with like in length."""
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
+        return [order[i : i + self.size] for i in range(0, len(order), self.size)]
+
     @torch.no_grad()
     def over(
         self,
         model: nn.Module,
         pairs: Sequence[EncodedPair],
-        progress: Callable[[int], None],
+        progress: Callable[[int], None] = lambda _: None,
     ) -> Iterator[tuple[list[int], Tensor, PairBatch]]:
-        """All pairs, like with like in length: (places, tokens' log-probs, batch); no graphs.
+        """All pairs by `split`: (places, tokens' log-probs, batch); no graphs.
 
         `progress` is told how many pairs are done.
         """
-        order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
-        for start in range(0, len(order), self.size):
-            places = order[start : start + self.size]
+        done = 0
+        for places in self.split(pairs):
             tokens, batch = self.tokens(model, self.batch(pairs, places))
             yield places, tokens, batch
-            progress(start + len(places))
+            done += len(places)
+            progress(done)

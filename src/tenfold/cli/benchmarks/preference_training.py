@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tenfold.align.encoding import EncodedPair, PairBatch, collate, plan
+from tenfold.align.encoding import EncodedPair, plan
 from tenfold.align.entanglement import PairStats
 from tenfold.align.fixes import Fixes
 from tenfold.align.ghost import GhostProducts
-from tenfold.align.logps import token_logps
 from tenfold.align.losses import Loss, PairLogps, make_loss
 from tenfold.align.policy import load_policy
+from tenfold.align.reading import Reader
 from tenfold.align.reference import ReferenceLogps
 
 BATCH = 4  # pairs
+READER = Reader(torch.device("cpu"), pad=0, size=BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,8 @@ class Ground:
         self.train, self.held = list(train), list(held)
         self._start = load()
         self.tokens = ReferenceLogps(self.train)
-        for places, batch in _batches(self.train):
-            with torch.no_grad():
-                self.tokens.put(places, _tokens(self._start, batch), batch.answer)
+        for places, tokens, batch in READER.over(self._start, self.train):
+            self.tokens.put(places, tokens, batch.answer)
         self.before = summed(self._start, self.train)
         self.held_before = summed(self._start, self.held)
 
@@ -93,10 +93,10 @@ class Ground:
         )
 
     def _learn(self, model: nn.Module, loss: Loss, fixes: Fixes, places: Sequence[int]) -> None:
-        batch = collate([self.train[i] for i in places])
-        counted = fixes.counted(batch.ids, batch.answer)
         with fixes.watch(len(places)) as fix:
-            logps = fix.logps(_tokens(model, batch), counted)
+            tokens, batch = READER.tokens(model, READER.batch(self.train, places))
+            counted = fixes.counted(batch.ids, batch.answer)
+            logps = fix.logps(tokens, counted)
             ref: tuple[Tensor, ...] = ()
             if loss.referenced:
                 ref = fix.logps(self.tokens.of(places, batch.answer), counted).chunk(2)
@@ -120,9 +120,9 @@ def load() -> nn.Module:
 def products(model: nn.Module, pairs: Sequence[EncodedPair]) -> PairStats:
     """Products of each pair's gradients, [pairs], with weights of 1."""
     found = []
-    for places, batch in _batches(pairs):
+    for places in READER.split(pairs):
         with GhostProducts(model, len(places)) as ghost:
-            logps = (_tokens(model, batch) * batch.answer[:, 1:]).sum(1)
+            logps = _summed(model, [pairs[i] for i in places])[0]
             found.append((places, ghost.ahead(*logps.chunk(2))))
     order = torch.tensor([p for places, _ in found for p in places]).argsort()
     names = ("inner", "chosen_sq", "rejected_sq", "d_w", "d_l")
@@ -138,15 +138,13 @@ def signs(pairs: Sequence[EncodedPair], loss: str, change: float = 0.02) -> tupl
     model, made = load(), make_loss(loss)
     right = 0
     for pair in pairs:
-        batch = collate([pair])
         with GhostProducts(model, 1) as ghost:
-            before = (_tokens(model, batch) * batch.answer[:, 1:]).sum(1)
+            before, counts = _summed(model, [pair])
             stats = ghost.ahead(*before.chunk(2))
             chosen, rejected = before.chunk(2)
-            counts = batch.answer[:, 1:].sum(1).float().chunk(2)
             fallen = 10 * change
             at = (chosen.detach() + fallen, rejected.detach()) if made.referenced else ()
-            logps = PairLogps(chosen, rejected, *counts, *at)
+            logps = PairLogps(chosen, rejected, *counts.chunk(2), *at)
             model.zero_grad()
             made(logps).sum().backward()  # type: ignore[no-untyped-call]
         d_w, d_l = (d.detach().double() for d in made.weights(logps))
@@ -157,7 +155,7 @@ def signs(pairs: Sequence[EncodedPair], loss: str, change: float = 0.02) -> tupl
             kept = [p.clone() for p in model.parameters()]
             for p in model.parameters():
                 p.sub_(rate * p.grad)  # type: ignore[operator]
-            after = (_tokens(model, batch) * batch.answer[:, 1:]).sum(1)
+            after = _summed(model, [pair])[0]
             for p, was in zip(model.parameters(), kept, strict=True):
                 p.copy_(was)
         right += int(((after - before).sign() == expected.sign()).sum())
@@ -167,22 +165,17 @@ def signs(pairs: Sequence[EncodedPair], loss: str, change: float = 0.02) -> tupl
 def summed(model: nn.Module, pairs: Sequence[EncodedPair]) -> Tensor:
     """Log-probs of whole answers, [pairs, 2]."""
     found = torch.zeros(len(pairs), 2)
-    for places, batch in _batches(pairs):
-        with torch.no_grad():
-            logps = (_tokens(model, batch) * batch.answer[:, 1:]).sum(1)
+    for places, tokens, batch in READER.over(model, pairs):
+        logps = (tokens * batch.answer[:, 1:]).sum(1)
         found[places] = torch.stack(logps.chunk(2), 1)
     return found
 
 
-def _batches(pairs: Sequence[EncodedPair]) -> list[tuple[list[int], PairBatch]]:
-    order = sorted(range(len(pairs)), key=lambda i: pairs[i].tokens)
-    split = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
-    return [(places, collate([pairs[i] for i in places])) for places in split]
-
-
-def _tokens(model: nn.Module, batch: PairBatch) -> Tensor:
-    out = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
-    return token_logps(out.logits, batch.ids)
+def _summed(model: nn.Module, pairs: Sequence[EncodedPair]) -> tuple[Tensor, Tensor]:
+    """Log-probs and lengths of the answers, [2 * pairs] each, with the graph."""
+    tokens, batch = READER.tokens(model, READER.batch(pairs, range(len(pairs))))
+    answer = batch.answer[:, 1:].to(tokens)
+    return (tokens * answer).sum(1), answer.sum(1)
 
 
 def _means(logps: Tensor) -> tuple[float, float]:
